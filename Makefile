@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-only
+PYTHON ?= python3
+UV := uv==0.13.9
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# SECONDS, OUT: for `make soak`. ARGS: more arguments for pytest.
+SECONDS ?=
+OUT ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help stress soak test lint bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+stress: $(READY) ## hammer every version with threads and print the verdict (about a minute)
+	@$(BIN)/stressvmap stress --config configs/stress.toml
+
+soak: $(READY) ## rounds with fresh seeds for hours; SECONDS=N shortens it, OUT=DIR goes on in that folder
+	@$(BIN)/stressvmap soak --config configs/soak.toml $(if $(SECONDS),--seconds $(SECONDS)) $(if $(OUT),--out "$(OUT)")
+
+test: $(READY) ## run the test suite; ARGS="-k name" passes more to pytest
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+
+lint: $(READY) ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(READY) ## the project's own benchmark; prints ratios
+	@$(BIN)/python -m stressvmap.stress.bench
+
+lock: ## pin the requirements again, in requirements.lock
+	@$(PYTHON) -m venv --clear .venv-lock
+	@.venv-lock/bin/python -m pip install -q $(UV)
+	@.venv-lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade --extra dev \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+	@rm -rf .venv-lock
+
+clean: ## remove .venv, caches and build products (never logs/)
+	@rm -rf $(VENV) .venv-lock .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	@find stressvmap tests \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; say which with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); try make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "error: $(PYTHON) has no venv/ensurepip (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "setting up $(VENV), once" >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
