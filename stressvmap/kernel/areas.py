@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""struct vmap_area (<linux/vmalloc.h>) and the trees it lives in.
+
+A tree's inside is not announced step by step: it is only ever changed under its lock, so an operation on it is one step. What the
+journal calls *handed out* and *back* is the free tree losing and gaining space, whoever makes it do so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from stressvmap.journal.events import SPACE_BACK, SPACE_OUT, TREE_ERASE, TREE_FIND, TREE_INSERT
+from stressvmap.kernel.machine import Machine
+from stressvmap.kernel.rbtree import AreaTree, RbNode
+from stressvmap.kernel.struct import Struct
+from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
+
+BUSY: Final = "busy"
+LAZY: Final = "lazy"
+FREE: Final = "free"
+
+
+class AreaNode(RbNode):
+    """The rb_node of an area, and the area."""
+
+    __slots__ = ("area",)
+
+    def __init__(self, start: int, end: int, area: VmapArea) -> None:
+        super().__init__(start, end)
+        self.area = area
+
+
+class VmapArea(Struct):
+    """struct vmap_area: addresses [va_start, va_end). The journal shows them as pages."""
+
+    __slots__ = ("node",)
+    STRUCT = "vmap_area"
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        self.node: AreaNode | None = None
+
+    def shown(self, field: str, value: Any) -> int:
+        """Addresses as pages."""
+        if field == "va_start" or field == "va_end":
+            return int(value) >> PAGE_SHIFT
+        return super().shown(field, value)
+
+    @property
+    def va_start(self) -> int:
+        """First address."""
+        return int(self.read("va_start"))
+
+    @va_start.setter
+    def va_start(self, address: int) -> None:
+        self.write("va_start", address)
+
+    @property
+    def va_end(self) -> int:
+        """One more than the last address."""
+        return int(self.read("va_end"))
+
+    @va_end.setter
+    def va_end(self, address: int) -> None:
+        self.write("va_end", address)
+
+    @property
+    def flags(self) -> int:
+        """VMAP_RAM | VMAP_BLOCK (since v6.3)."""
+        return int(self.read("flags"))
+
+    @flags.setter
+    def flags(self, value: int) -> None:
+        self.write("flags", value)
+
+    @property
+    def vm(self) -> Any:
+        """The vm_struct of a vmalloc area, or None."""
+        return self.read("vm")
+
+    @vm.setter
+    def vm(self, value: Any) -> None:
+        self.write("vm", value)
+
+    def start_raw(self) -> int:
+        """va_start as a tree operation reads it, unannounced."""
+        return int(self.values["va_start"])
+
+    def end_raw(self) -> int:
+        """va_end likewise."""
+        return int(self.values["va_end"])
+
+
+class VmapTree:
+    """One rb-tree of areas with its sorted list (`vmap_area_root` and `vmap_area_list`, and their like).
+
+    Invariant: areas in one tree do not overlap. The caller holds the tree's lock.
+    """
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self.machine = machine
+        self.name = name
+        self.tree = AreaTree(name == FREE)
+
+    def areas(self) -> list[VmapArea]:
+        """All areas, ascending."""
+        return [_area(node) for node in self.tree]
+
+    @property
+    def is_empty(self) -> bool:
+        """RB_EMPTY_ROOT."""
+        return len(self.tree) == 0
+
+    def insert(self, area: VmapArea) -> bool:
+        """insert_vmap_area: False, with a warning, if it overlaps what is there."""
+        self.machine.runtime.point(TREE_INSERT, area.id, self.name)
+        node = AreaNode(area.start_raw(), area.end_raw(), area)
+        if not self.tree.insert(node):
+            self.machine.WARN_ON(True, f"vmalloc bug: an area to insert overlaps one in the {self.name} tree")
+            return False
+        area.node = node
+        self.machine.record(TREE_INSERT, area.id, self.name, 0)
+        self._came(area.start_raw(), area.end_raw())
+        return True
+
+    def erase(self, area: VmapArea) -> None:
+        """unlink_va."""
+        self.machine.runtime.point(TREE_ERASE, area.id, self.name)
+        area.touch(TREE_ERASE, "rb_node")
+        if self.machine.WARN_ON(area.node is None, "unlink_va: the area is in no tree"):
+            return
+        self._unlink(area)
+        self._went(area.start_raw(), area.end_raw())
+
+    def find(self, address: int) -> VmapArea | None:
+        """__find_vmap_area: the area that contains `address`."""
+        self.machine.runtime.point(TREE_FIND, 0, self.name)
+        node = self.tree.find(address)
+        area = None if node is None else _area(node)
+        self.machine.record(TREE_FIND, 0 if area is None else area.id, self.name, address >> PAGE_SHIFT)
+        return area
+
+    def detach_all(self) -> list[VmapArea]:
+        """Take everything out at once (root = RB_ROOT, list_replace_init), ascending."""
+        self.machine.runtime.point(TREE_ERASE, 0, self.name)
+        areas = [_area(node) for node in self.tree.clear_and_detach()]
+        for area in areas:
+            area.node = None
+            self.machine.record(TREE_ERASE, area.id, self.name, 0)
+        return areas
+
+    def merge_or_add(self, area: VmapArea) -> VmapArea | None:
+        """merge_or_add_vmap_area(_augment): coalesce with adjacent areas, freeing the structs that are absorbed; None, with a warning, on overlap."""
+        machine = self.machine
+        machine.runtime.point(TREE_INSERT, area.id, self.name)
+        area.touch(TREE_INSERT, "rb_node")
+        start, end = area.start_raw(), area.end_raw()
+        neighbours = self.tree.neighbours_of(start, end)
+        if neighbours is None:
+            machine.WARN_ON(True, f"vmalloc bug: an area to merge overlaps one in the {self.name} tree")
+            return None
+        before, after = neighbours
+        merged = area
+        is_merged = False
+        if after is not None and after.rb_start == end:
+            sibling = _area(after)
+            self._resize(sibling, start, sibling.end_raw())
+            area.kfree()
+            merged, is_merged = sibling, True
+        if before is not None and before.rb_end == start:
+            sibling = _area(before)
+            if is_merged:
+                self._unlink(merged)
+            self._resize(sibling, sibling.start_raw(), merged.end_raw())
+            merged.kfree()
+            merged, is_merged = sibling, True
+        if not is_merged:
+            merged = self._settle(area)
+        machine.record(TREE_INSERT, merged.id, self.name, 0)
+        self._came(start, end)
+        return merged
+
+    def carve(self, size: int, align: int, window_start: int, window_end: int, spare: VmapArea | None) -> tuple[int, VmapArea | None]:
+        """__alloc_vmap_area: take `size` bytes, lowest fit; (address or window_end, what is left of `spare`, used up if a hole was split)."""
+        self.machine.runtime.point(TREE_ERASE, 0, self.name)
+        adjust = align > PAGE_SIZE and window_end - window_start != size
+        node = self.tree.lowest_match(size, align, window_start, adjust)
+        if node is None:
+            return window_end, spare
+        hole = _area(node)
+        start = -(-max(node.rb_start, window_start) // align) * align
+        end = start + size
+        if end > window_end:
+            return window_end, spare
+        if node.rb_start == start and node.rb_end == end:
+            self._unlink(hole)
+            hole.kfree()
+        elif node.rb_start == start:
+            self._resize(hole, end, node.rb_end)
+        elif node.rb_end == end:
+            self._resize(hole, node.rb_start, start)
+        else:
+            if spare is None:
+                self.machine.WARN_ON(True, "adjust_va_to_fit_type: no memory to split a hole")
+                return window_end, None
+            left_start = node.rb_start
+            self._resize(hole, end, node.rb_end)
+            spare.values["va_start"], spare.values["va_end"] = left_start, start
+            spare.node = AreaNode(left_start, start, spare)
+            self.tree.insert(spare.node)
+            spare = None
+        self._went(start, end)
+        return start, spare
+
+    def add_boot_space(self, start: int, end: int) -> None:
+        """vmap_init_free_space: the whole window, before anything runs."""
+        area = VmapArea(self.machine)
+        area.values["va_start"], area.values["va_end"] = start, end
+        area.node = AreaNode(start, end, area)
+        self.tree.insert(area.node)
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _settle(self, area: VmapArea) -> VmapArea:
+        """Put `area` into the tree by itself. In the free tree the struct lives on as a node that means other addresses later."""
+        settled = area
+        if self.name == FREE:
+            settled = VmapArea(self.machine)
+            settled.values["va_start"], settled.values["va_end"] = area.start_raw(), area.end_raw()
+            area.recycle(settled)
+        settled.node = AreaNode(settled.start_raw(), settled.end_raw(), settled)
+        self.tree.insert(settled.node)
+        return settled
+
+    def _resize(self, area: VmapArea, start: int, end: int) -> None:
+        assert area.node is not None
+        area.values["va_start"] = area.node.rb_start = start
+        area.values["va_end"] = area.node.rb_end = end
+        self.tree.changed(area.node)
+
+    def _unlink(self, area: VmapArea) -> None:
+        assert area.node is not None
+        self.tree.erase(area.node)
+        area.node = None
+        self.machine.record(TREE_ERASE, area.id, self.name, 0)
+
+    def _came(self, start: int, end: int) -> None:
+        if self.name == FREE:
+            self.machine.record(SPACE_BACK, start >> PAGE_SHIFT, "", end >> PAGE_SHIFT)
+
+    def _went(self, start: int, end: int) -> None:
+        if self.name == FREE:
+            self.machine.record(SPACE_OUT, start >> PAGE_SHIFT, "area", end >> PAGE_SHIFT)
+
+
+def _area(node: RbNode) -> VmapArea:
+    assert isinstance(node, AreaNode)
+    return node.area

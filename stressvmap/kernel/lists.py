@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""struct list_head (<linux/list.h>, <linux/rculist.h>): intrusive, and an add or a delete is the separate stores it is in C.
+
+So two tasks that change one list under different locks corrupt it here exactly as they do there. Adds and deletes whose neighbours do
+not point back (what CONFIG_DEBUG_LIST sees) are recorded, and go on as in a kernel built without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stressvmap.journal.events import LIST_ADD, LIST_CORRUPT, LIST_DEL, READ, READ_ONCE, WRITE, WRITE_ONCE
+from stressvmap.kernel.machine import Machine
+from stressvmap.kernel.struct import Struct
+
+
+class ListHead:
+    """A node embedded in `owner` under the name `field`, or a head. `next` and `prev` are None while uninitialised or poisoned."""
+
+    __slots__ = ("field", "machine", "next", "next_field", "owner", "prev", "prev_field")
+
+    def __init__(self, machine: Machine, owner: Struct, field: str) -> None:
+        self.machine = machine
+        self.owner = owner
+        self.field = field
+        self.next_field = field + ".next"
+        self.prev_field = field + ".prev"
+        self.next: ListHead | None = None
+        self.prev: ListHead | None = None
+
+    def load_next(self, kind: int) -> ListHead | None:
+        """Read the next pointer."""
+        self._announce(kind, self.next_field)
+        node = self.next
+        self.machine.record(kind, self.owner.id, self.next_field, 0 if node is None else node.owner.id)
+        return node
+
+    def load_prev(self, kind: int) -> ListHead | None:
+        """Read the prev pointer."""
+        self._announce(kind, self.prev_field)
+        node = self.prev
+        self.machine.record(kind, self.owner.id, self.prev_field, 0 if node is None else node.owner.id)
+        return node
+
+    def store_next(self, kind: int, node: ListHead | None) -> None:
+        """Write the next pointer."""
+        self._announce(kind, self.next_field)
+        self.next = node
+        self.machine.record(kind, self.owner.id, self.next_field, 0 if node is None else node.owner.id)
+
+    def store_prev(self, kind: int, node: ListHead | None) -> None:
+        """Write the prev pointer."""
+        self._announce(kind, self.prev_field)
+        self.prev = node
+        self.machine.record(kind, self.owner.id, self.prev_field, 0 if node is None else node.owner.id)
+
+    def _announce(self, kind: int, field: str) -> None:
+        owner = self.owner
+        self.machine.runtime.point(kind, owner.id, field)
+        if owner.is_dead:
+            owner.touch(kind, field)
+
+
+def INIT_LIST_HEAD(node: ListHead) -> None:
+    """Make `node` an empty list."""
+    node.store_next(WRITE_ONCE, node)
+    node.store_prev(WRITE, node)
+
+
+def list_add_tail(new: ListHead, head: ListHead) -> None:
+    """Add `new` before `head`, for lists nobody walks locklessly."""
+    _list_add(new, head, WRITE_ONCE)
+
+
+def list_add_tail_rcu(new: ListHead, head: ListHead) -> None:
+    """Add `new` before `head`; a lockless walker sees it whole or not at all."""
+    _list_add(new, head, WRITE_ONCE)
+
+
+def _list_add(new: ListHead, head: ListHead, publish: int) -> None:
+    machine = new.machine
+    prev = head.load_prev(READ)
+    assert prev is not None
+    if head.prev is not prev or prev.next is not head or new is prev or new is head:
+        culprit = prev if prev.next is not head else head
+        machine.record(LIST_CORRUPT, new.owner.id, new.field, culprit.owner.id)
+    new.store_next(WRITE, head)
+    new.store_prev(WRITE, prev)
+    prev.store_next(publish, new)
+    head.store_prev(WRITE, new)
+    machine.record(LIST_ADD, new.owner.id, new.field, head.owner.id)
+
+
+def list_del_rcu(node: ListHead) -> None:
+    """Take `node` out; it keeps its next pointer, so that walkers that stand on it go on."""
+    _list_del(node)
+    node.store_prev(WRITE, None)
+    node.machine.record(LIST_DEL, node.owner.id, node.field, 0)
+
+
+def list_del(node: ListHead) -> None:
+    """Take `node` out and poison both its pointers."""
+    _list_del(node)
+    node.store_next(WRITE, None)
+    node.store_prev(WRITE, None)
+    node.machine.record(LIST_DEL, node.owner.id, node.field, 0)
+
+
+def _list_del(node: ListHead) -> None:
+    machine = node.machine
+    prev = node.load_prev(READ)
+    following = node.load_next(READ)
+    is_broken = prev is None or following is None or prev.next is not node or following.prev is not node
+    if is_broken:
+        culprit = prev if prev is None or prev.next is not node else following
+        machine.record(LIST_CORRUPT, node.owner.id, node.field, 0 if culprit is None else culprit.owner.id)
+    machine.BUG_ON(prev is None or following is None, f"list_del of a poisoned {node.field}")
+    assert prev is not None and following is not None
+    following.store_prev(WRITE, prev)
+    prev.store_next(WRITE_ONCE, following)
+
+
+def list_for_each_entry_rcu(head: ListHead) -> Iterator[Struct]:
+    """Walk as a lockless reader does: a node deleted meanwhile still leads on."""
+    node = head.load_next(READ_ONCE)
+    while node is not None and node is not head:
+        yield node.owner
+        node = node.load_next(READ_ONCE)
+
+
+def list_for_each_entry_safe(head: ListHead) -> Iterator[Struct]:
+    """Walk a private list; the entry just yielded may be freed."""
+    node = head.load_next(READ)
+    while node is not None and node is not head:
+        following = node.load_next(READ)
+        yield node.owner
+        node = following

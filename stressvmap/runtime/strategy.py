@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a strategy is: who runs next, and for how many points; and a schedule, the list of its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stressvmap.runtime.task import Task
+
+# Why control came back to the strategy.
+START = 0
+COUNT_OVER = 1  # the points it granted are used up
+BLOCKED = 2  # the task parked, or its CPU was taken
+ENDED = 3
+WOKEN = 4  # another task became enabled (only for a strategy that asks for it)
+
+
+class Strategy:
+    """Decides a schedule. One instance serves many executions; `begin` starts each."""
+
+    wants_wakeups: bool = False
+    """Whether it must be asked again as soon as another task becomes enabled (PCT needs that)."""
+
+    def begin(self, execution: int) -> None:
+        """Execution number `execution` starts. Everything decided depends on the seed and this number alone."""
+        raise NotImplementedError
+
+    def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
+        """The task to run and for how many points (at least 1). `enabled` is not empty, ascending by id; each task's pending operation is on it."""
+        raise NotImplementedError
+
+    def draw(self, n: int) -> int:
+        """A number in [0, n)."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Schedule:
+    """What was decided in one execution: (task id, points it really ran) in order, and the numbers drawn."""
+
+    choices: list[tuple[int, int]] = field(default_factory=list)
+    draws: list[int] = field(default_factory=list)

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What all versions share: the layer's constants and globals, its boot, and the audit of its structures.
+
+A version overrides what it changes. Units: addresses and sizes in bytes, as in the C, unless a name says pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final, Generic, TypeVar
+
+from stressvmap.errors import HarnessError
+from stressvmap.journal.events import (
+    AUDIT_AREA,
+    AUDIT_BEGIN,
+    AUDIT_END,
+    AUDIT_FIELD,
+    AUDIT_INDEXED,
+    AUDIT_LIST_BROKEN,
+    AUDIT_LISTED,
+    AUDIT_OBJECT,
+    AUDIT_VALUE,
+)
+from stressvmap.kernel.areas import BUSY, FREE, LAZY, VmapArea, VmapTree
+from stressvmap.kernel.kernel import Kernel
+from stressvmap.kernel.lists import ListHead
+from stressvmap.kernel.locks import DEFINE_MUTEX, DEFINE_SPINLOCK
+from stressvmap.kernel.percpu import PerCpu
+from stressvmap.kernel.struct import AtomicLong, OnStack
+from stressvmap.kernel.workqueue import Work
+from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
+from stressvmap.vmalloc.known import Known
+from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue
+
+ULONG_MAX: Final = (1 << 64) - 1
+EINVAL: Final = 22
+ENOMEM: Final = 12
+EBUSY: Final = 16
+VMAP_RAM: Final = 1
+VMAP_BLOCK: Final = 2
+VM_FLUSH_RESET_PERMS: Final = 0x100
+
+
+def IS_ERR(value: int) -> bool:
+    """Whether an address returned by the layer is an error (a negative errno)."""
+    return value < 0
+
+
+def get_order(size: int) -> int:
+    """Smallest order whose 2**order pages hold `size` bytes."""
+    return max(0, ((size - 1) >> PAGE_SHIFT).bit_length())
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The layer's build-time and boot-time constants, for one scenario."""
+
+    block_bits: int
+    """VMAP_BBMAP_BITS (pages)."""
+    max_alloc: int
+    """VMAP_MAX_ALLOC (pages)."""
+    window_start_page: int
+    """VMALLOC_START."""
+    window_end_page: int
+    """VMALLOC_END."""
+    lazy_max: int
+    """lazy_max_pages(), 0: the kernel's formula."""
+
+
+T = TypeVar("T")
+
+
+class Cell(Generic[T]):
+    """A per-CPU pointer variable."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+class Vmalloc:
+    """The vmap layer on one machine. Subclass a version, never this."""
+
+    NAME: ClassVar[str] = ""
+    """What `--version` calls it."""
+    TITLE: ClassVar[str] = ""
+    known: ClassVar[tuple[Known, ...]] = ()
+    """What this version is known to break."""
+
+    def __init__(self, kernel: Kernel, geometry: Geometry) -> None:
+        machine = kernel.machine
+        self.kernel = kernel
+        self.machine = machine
+        self.memory = kernel.memory
+        self.rcu = kernel.rcu
+        self.debug_pagealloc = kernel.debug_pagealloc
+        self.VMAP_BBMAP_BITS = geometry.block_bits
+        self.VMAP_MAX_ALLOC = geometry.max_alloc
+        self.VMAP_BLOCK_SIZE = geometry.block_bits << PAGE_SHIFT
+        self.VMALLOC_START = geometry.window_start_page << PAGE_SHIFT
+        self.VMALLOC_END = geometry.window_end_page << PAGE_SHIFT
+        self.lazy_max = geometry.lazy_max
+        self.vmap_purge_lock = DEFINE_MUTEX(machine, "vmap_purge_lock")
+        self.vmap_area_lock = DEFINE_SPINLOCK(machine, "vmap_area_lock")
+        self.free_vmap_area_lock = DEFINE_SPINLOCK(machine, "free_vmap_area_lock")
+        self.purge_vmap_area_lock = DEFINE_SPINLOCK(machine, "purge_vmap_area_lock")
+        self.vmap_area_root = VmapTree(machine, BUSY)
+        self.free_vmap_area_root = VmapTree(machine, FREE)
+        self.purge_vmap_area_root = VmapTree(machine, LAZY)
+        self.vmap_lazy_nr = AtomicLong(machine, "vmap_lazy_nr")
+        self.vmap_block_queue: PerCpu[VmapBlockQueue] = PerCpu(machine, "vmap_block_queue", self._make_queue)
+        self.ne_fit_preload_node: PerCpu[Cell[VmapArea | None]] = PerCpu(machine, "ne_fit_preload_node", lambda cpu: Cell(None))
+        self.drain_vmap_work = Work("drain_vmap_work", self.drain_vmap_area_work)
+        self.vmap_notify_list: list[Callable[[], int]] = []
+        self.free_vmap_area_root.add_boot_space(self.VMALLOC_START, self.VMALLOC_END)
+        self.vmap_initialized = True
+
+    def _make_queue(self, cpu: int) -> VmapBlockQueue:
+        queue = VmapBlockQueue(self.machine, cpu)
+        queue.free.next = queue.free.prev = queue.free
+        return queue
+
+    # -- what a version provides --------------------------------------------------------------------------
+
+    def vm_map_ram(self, pages: Sequence[int], count: int) -> int:
+        """Map `count` page frames; their address, or 0."""
+        raise NotImplementedError
+
+    def vm_unmap_ram(self, mem: int, count: int) -> None:
+        """Unmap what vm_map_ram returned; `count` must be the same."""
+        raise NotImplementedError
+
+    def vm_unmap_aliases(self) -> None:
+        """When it returns, no CPU's TLB translates any address whose unmapping had completed before the call."""
+        raise NotImplementedError
+
+    def vmalloc(self, size: int, vm_flags: int = 0) -> int:
+        """Allocate and map `size` bytes; the address, or 0."""
+        raise NotImplementedError
+
+    def vfree(self, addr: int) -> None:
+        """Free what vmalloc returned."""
+        raise NotImplementedError
+
+    def drain_vmap_area_work(self) -> None:
+        """The drain work: purge lazily freed areas until they are few."""
+        raise NotImplementedError
+
+    # -- shared small print -------------------------------------------------------------------------------
+
+    def lazy_max_pages(self) -> int:
+        """mm/vmalloc.c:lazy_max_pages: pages that may be lazily freed before the drain; re-evaluated at each call, by the CPUs online."""
+        if self.lazy_max:
+            return self.lazy_max
+        return len(self.machine.online).bit_length() * ((32 << 20) // PAGE_SIZE)
+
+    def register_vmap_purge_notifier(self, notifier: Callable[[], int]) -> None:
+        """Add to vmap_notify_list: called when address space is exhausted, returns the pages it freed."""
+        self.vmap_notify_list.append(notifier)
+
+    def LIST_HEAD(self, name: str) -> ListHead:
+        """A list head on the stack."""
+        head = ListHead(self.machine, OnStack(self.machine), name)
+        head.next = head.prev = head
+        return head
+
+    # -- audit --------------------------------------------------------------------------------------------
+
+    def audit(self, moment: str) -> None:
+        """Journal a snapshot of the structures; `moment` is "rest" (everything drained) or "between" (no call under way)."""
+        record = self.machine.record
+        record(AUDIT_BEGIN, 0, moment, 0)
+        for name, value in (
+            ("block_bits", self.VMAP_BBMAP_BITS),
+            ("window_start", self.VMALLOC_START >> PAGE_SHIFT),
+            ("window_end", self.VMALLOC_END >> PAGE_SHIFT),
+            ("vmap_lazy_nr", self.vmap_lazy_nr.value),
+        ):
+            record(AUDIT_VALUE, 0, name, value)
+        for cpu, queue in self.vmap_block_queue.instances():
+            self._audit_queue(cpu, queue)
+        for tree in (self.vmap_area_root, self.purge_vmap_area_root, self.free_vmap_area_root):
+            for area in tree.areas():
+                record(AUDIT_AREA, area.start_raw() >> PAGE_SHIFT, tree.name, area.end_raw() >> PAGE_SHIFT)
+        preloaded = [cell.value for _, cell in self.ne_fit_preload_node.instances()]
+        for struct in list(self.machine.live.values()):
+            if isinstance(struct, VmapBlock) or (isinstance(struct, VmapArea) and struct not in preloaded):
+                record(AUDIT_OBJECT, struct.id, struct.STRUCT, 0)
+        record(AUDIT_END, 0, "", 0)
+
+    def _audit_queue(self, cpu: int, queue: VmapBlockQueue) -> None:
+        record = self.machine.record
+        node, previous = queue.free.next, queue.free
+        limit = len(self.machine.live) + 1
+        while node is not None and node is not queue.free and limit:
+            record(AUDIT_LISTED, node.owner.id, "free", cpu)
+            if node.prev is not previous:
+                record(AUDIT_LIST_BROKEN, node.owner.id, "free", cpu)
+            previous, node = node, node.next
+            limit -= 1
+        if node is not queue.free or queue.free.prev is not previous:
+            record(AUDIT_LIST_BROKEN, queue.id, "free", cpu)
+        for index, vb in sorted(queue.vmap_blocks.entries.items()):
+            if index < 0:
+                raise HarnessError("a negative xarray index")
+            self._audit_block(vb)
+
+    def _audit_block(self, vb: VmapBlock) -> None:
+        record = self.machine.record
+        values = vb.values
+        area: VmapArea = values["va"]
+        start = area.start_raw() >> PAGE_SHIFT
+        record(AUDIT_INDEXED, vb.id, "vmap_blocks", start)
+        record(AUDIT_FIELD, vb.id, "va_start", start)
+        for name in ("free", "dirty", "dirty_min", "dirty_max"):
+            record(AUDIT_FIELD, vb.id, name, int(values[name]))
+        record(AUDIT_FIELD, vb.id, "used", int(values["used_map"]).bit_count())
+        live = sum(1 for page in range(start, start + self.VMAP_BBMAP_BITS) if page in self.memory.table)
+        record(AUDIT_FIELD, vb.id, "mapped", live)
