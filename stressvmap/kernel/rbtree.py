@@ -27,9 +27,6 @@ in pages would make do with one page fewer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar, cast
-
-from stressvmap.errors import HarnessError
 
 
 class RbNode:
@@ -59,18 +56,7 @@ class RbNode:
         return f"{type(self).__name__}[{self.rb_start:#x}, {self.rb_end:#x})"
 
 
-NodeT = TypeVar("NodeT", bound=RbNode)
-
-
-class AreasOverlap(HarnessError):
-    """A range was to go between the areas of a tree, but `node` is in its place: the one the kernel's WARN names."""
-
-    def __init__(self, start: int, end: int, node: RbNode) -> None:
-        super().__init__(f"{start:#x}-{end:#x} overlaps with {node.rb_start:#x}-{node.rb_end:#x}")
-        self.node = node
-
-
-class AreaTree(Generic[NodeT]):
+class AreaTree:
     """Areas in address order, none overlapping another. Every operation is O(log n) unless it says otherwise.
 
     The kernel keeps an address-sorted list beside each tree; here `previous`, `next` and iteration read the same
@@ -87,7 +73,7 @@ class AreaTree(Generic[NodeT]):
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[NodeT]:
+    def __iter__(self) -> Iterator[RbNode]:
         """Yield in address order, O(n) in all. The step onward is taken after the caller is done with the node."""
         node = self.first()
         while node is not None:
@@ -96,7 +82,7 @@ class AreaTree(Generic[NodeT]):
 
     # Reading.
 
-    def find(self, address: int) -> NodeT | None:
+    def find(self, address: int) -> RbNode | None:
         """mm/vmalloc.c:__find_vmap_area. The node that contains `address`."""
         node = self.rb_root
         while node is not None:
@@ -105,43 +91,42 @@ class AreaTree(Generic[NodeT]):
             elif address >= node.rb_end:
                 node = node.rb_right
             else:
-                return cast(NodeT, node)
+                return node
         return None
 
-    def first(self) -> NodeT | None:
+    def first(self) -> RbNode | None:
         """The node with the lowest address."""
         node = self.rb_root
         if node is None:
             return None
-        return cast(NodeT, _leftmost(node))
+        return _leftmost(node)
 
-    def next(self, node: NodeT) -> NodeT | None:
+    def next(self, node: RbNode) -> RbNode | None:
         """The neighbour above `node` in address order."""
         assert node.is_linked, f"{node} is in no tree"
-        below: RbNode = node
+        below = node
         if below.rb_right is not None:
-            return cast(NodeT, _leftmost(below.rb_right))
+            return _leftmost(below.rb_right)
         above = below.rb_parent
         while above is not None and above.rb_right is below:
             below, above = above, above.rb_parent
-        return cast("NodeT | None", above)
+        return above
 
-    def previous(self, node: NodeT) -> NodeT | None:
+    def previous(self, node: RbNode) -> RbNode | None:
         """The neighbour below `node` in address order."""
         assert node.is_linked, f"{node} is in no tree"
-        below: RbNode = node
+        below = node
         if below.rb_left is not None:
-            return cast(NodeT, _rightmost(below.rb_left))
+            return _rightmost(below.rb_left)
         above = below.rb_parent
         while above is not None and above.rb_left is below:
             below, above = above, above.rb_parent
-        return cast("NodeT | None", above)
+        return above
 
-    def neighbours_of(self, start: int, end: int) -> tuple[NodeT | None, NodeT | None]:
+    def neighbours_of(self, start: int, end: int) -> tuple[RbNode | None, RbNode | None] | None:
         """mm/vmalloc.c:find_va_links and get_va_next_sibling. The nodes `[start, end)` would go between.
 
-        Raises AreasOverlap where the kernel WARNs and returns NULL; its `node` is the first overlap met on the way
-        down from the root.
+        None where the kernel WARNs and returns NULL: `[start, end)` overlaps a node, which is `overlap_with`'s.
         """
         assert start < end
         below: RbNode | None = None
@@ -155,10 +140,23 @@ class AreaTree(Generic[NodeT]):
                 below = node
                 node = node.rb_right
             else:
-                raise AreasOverlap(start, end, node)
-        return cast("NodeT | None", below), cast("NodeT | None", above)
+                return None
+        return below, above
 
-    def lowest_match(self, size: int, align: int, vstart: int, adjust_search_size: bool) -> NodeT | None:
+    def overlap_with(self, start: int, end: int) -> RbNode | None:
+        """The first node on the way down that `[start, end)` overlaps: the one find_va_links' WARN names."""
+        assert start < end
+        node = self.rb_root
+        while node is not None:
+            if end <= node.rb_start:
+                node = node.rb_left
+            elif start >= node.rb_end:
+                node = node.rb_right
+            else:
+                return node
+        return None
+
+    def lowest_match(self, size: int, align: int, vstart: int, adjust_search_size: bool) -> RbNode | None:
         """mm/vmalloc.c:find_vmap_lowest_match (v6.4). A hole for `size` aligned units at or above `vstart`.
 
         The lowest there is if the search size is not adjusted; otherwise as the module's docstring tells. Whether to
@@ -175,7 +173,7 @@ class AreaTree(Generic[NodeT]):
                 node = node.rb_left
                 continue
             if _is_within(node, size, align, vstart):
-                return cast(NodeT, node)
+                return node
             if _subtree_max_size(node.rb_right) >= length:
                 node = node.rb_right
                 continue
@@ -185,7 +183,7 @@ class AreaTree(Generic[NodeT]):
             node = node.rb_parent
             while node is not None:
                 if _is_within(node, size, align, vstart):
-                    return cast(NodeT, node)
+                    return node
                 if _subtree_max_size(node.rb_right) >= length and vstart <= node.rb_start:
                     # Past this start, so that the same right subtree is not entered from here again.
                     vstart = node.rb_start + 1
@@ -196,7 +194,7 @@ class AreaTree(Generic[NodeT]):
 
     # Changing.
 
-    def insert(self, node: NodeT) -> bool:
+    def insert(self, node: RbNode) -> bool:
         """mm/vmalloc.c:insert_vmap_area and insert_vmap_area_augment. False, and nothing changed, on an overlap."""
         assert not node.is_linked, f"{node} is in a tree already"
         assert node.rb_start < node.rb_end, f"{node} is empty"
@@ -231,7 +229,7 @@ class AreaTree(Generic[NodeT]):
             _propagate(node)
         return True
 
-    def erase(self, node: NodeT) -> None:
+    def erase(self, node: RbNode) -> None:
         """lib/rbtree.c:rb_erase and rb_erase_augmented, then RB_CLEAR_NODE. The node may be put in a tree again.
 
         The node's own range is not read, so it may have been changed without telling (`changed`).
@@ -278,7 +276,7 @@ class AreaTree(Generic[NodeT]):
         elif not vacated_is_red and vacated_parent is not None:
             self._mend_after_erase(vacated_parent)
 
-    def changed(self, node: NodeT) -> None:
+    def changed(self, node: RbNode) -> None:
         """mm/vmalloc.c:augment_tree_propagate_from. To be called after the range of `node` was changed in place.
 
         The order must not have changed. As in the kernel the walk up stops at the first node whose maximum is right,
@@ -290,7 +288,7 @@ class AreaTree(Generic[NodeT]):
         if self.augmented:
             _propagate(node)
 
-    def clear_and_detach(self) -> list[NodeT]:
+    def clear_and_detach(self) -> list[RbNode]:
         """`root = RB_ROOT` and list_replace_init. The nodes in order, each in no tree. O(n)."""
         nodes = list(self)
         self.rb_root = None
