@@ -18,7 +18,7 @@ Handler = Callable[[int, Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """How an invariant broke, in terms that survive another seed, another patch and another backend; digested to the fingerprint.
+    """How an invariant broke, in terms that survive another seed, patch and backend; digested to the fingerprint.
 
     No addresses, counts, task or CPU numbers, static function names.
     """
@@ -37,7 +37,8 @@ class Mechanism:
 
     def text(self) -> str:
         """The canonical text: what the fingerprint digests and a reader can compare."""
-        parts = [self.check, " + ".join(self.calls), self.role, self.mechanism, "holding " + (", ".join(self.locks) or "nothing")]
+        held = "holding " + (", ".join(self.locks) or "nothing")
+        parts = [self.check, " + ".join(self.calls), self.role, self.mechanism, held]
         return " | ".join(parts) + (" | ground only" if self.coarse else "")
 
     def fingerprint(self) -> str:
@@ -66,7 +67,7 @@ class Violation:
 
 
 class Check:
-    """One invariant. Subclasses state it in their docstring as a sentence a reviewer can dispute, and say why their state is bounded."""
+    """One invariant. Subclasses state it as a sentence a reviewer can dispute, and say why their state is bounded."""
 
     NAME: ClassVar[str] = ""
     NEEDS: ClassVar[frozenset[int]] = frozenset()

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""accounting: the blocks' own books, against themselves and against the page table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stressvmap.checks.audit import REST, Snapshot
+from stressvmap.checks.base import Handler, Mechanism
+from stressvmap.checks.state import LAZY_TREE
+from stressvmap.checks.story import StateCheck, ranges_text
+from stressvmap.journal.events import AUDIT_END, WRITE, WRITE_ONCE, Event
+from stressvmap.ranges import PageRange
+
+FREE_GROWS: Final = "free increased"
+FREE_NEGATIVE: Final = "free below 0"
+DIRTY_SHRINKS: Final = "dirty decreased"
+DIRTY_TOO_LARGE: Final = "dirty above the block's size"
+SUM_WRONG: Final = "live + free + dirty is not the block's size"
+USED_WRONG: Final = "used_map differs from the live slots"
+MAPPED_DEAD: Final = "more pages mapped than its live slots have"
+LISTED_FULL: Final = "on the free list without free space"
+UNLISTED_FREE: Final = "off the free list with free space"
+HULL_MISSES: Final = "unflushed page outside the dirty range"
+LAZY_WRONG: Final = "vmap_lazy_nr differs from the lazy pages"
+
+
+class Accounting(StateCheck):
+    """A block's books agree with what happened to it.
+
+    At every write: `free` only decreases and never below 0 (I1: space is a bump pointer); `dirty` only increases, up
+    to the block's size. At an audit, for a block that is not dead (dirty below its size): live + free + dirty is its
+    size (I2); it was put on a free list, by its own list operations, iff free > 0 (I4; what a walk really reaches is
+    list-corruption's business); used_map has as many bits as live slots, where given; and each page that some CPU may
+    still translate lies in [dirty_min, dirty_max) (I5, in the form that holds whether or not the range is reset when
+    collected). At rest: vmap_lazy_nr is the number of pages on the lazy trees.
+
+    I3 (the death latch) binds who may touch a dead block: use-after-free. State: none of its own.
+    """
+
+    NAME = "accounting"
+    NEEDS = frozenset({AUDIT_END, WRITE})
+
+    def handlers(self) -> dict[int, Handler]:
+        return {WRITE: self.on_write, WRITE_ONCE: self.on_write, AUDIT_END: self.on_audit_end}
+
+    def on_write(self, number: int, event: Event) -> None:
+        field = event[5]
+        if field != "free" and field != "dirty":
+            return
+        target = self.state.objects.get(event[4])
+        if target is None or target.class_name != "vmap_block":
+            return
+        before = self.state.value_before
+        after = event[6]
+        wrong = ""
+        if field == "free":
+            if after < 0:
+                wrong = FREE_NEGATIVE
+            elif before is not None and after > before:
+                wrong = FREE_GROWS
+        elif self.state.block_bits and after > self.state.block_bits:
+            wrong = DIRTY_TOO_LARGE
+        elif before is not None and after < before:
+            wrong = DIRTY_SHRINKS
+        if not wrong:
+            return
+        task = self.state.task(event)
+        name = self.object_name(target, event[4])
+        self.report(
+            number,
+            Mechanism(self.NAME, (task.entry(),), "vmap_block", wrong, task.lock_classes()),
+            f"{name}: {wrong}",
+            [self.step(number, event, f"writes {field} = {after}, which was {'unset' if before is None else before}")],
+            f"should have been: free only decreases to 0, dirty only increases to {self.state.block_bits}",
+        )
+
+    # -- audits -------------------------------------------------------------------------------------------
+
+    def on_audit_end(self, number: int, event: Event) -> None:
+        snapshot = self.state.snapshot
+        bits = snapshot.values.get("block_bits", self.state.block_bits)
+        for block, fields in snapshot.fields.items():
+            if fields.get("dirty", bits) != bits:
+                self._audit_block(number, event, block, fields, bits)
+        if snapshot.kind == REST:
+            self._audit_lazy(number, event, snapshot)
+
+    def _audit_block(self, number: int, event: Event, block: int, fields: dict[str, int], bits: int) -> None:
+        free = fields.get("free", 0)
+        dirty = fields["dirty"]
+        used = fields.get("used")
+        live = fields.get("live", used)
+        if live is not None and live + free + dirty != bits:
+            self._wrong(number, event, block, SUM_WRONG, f"live {live} + free {free} + dirty {dirty} != {bits}")
+        if used is not None and live is not None and used != live:
+            self._wrong(number, event, block, USED_WRONG, f"used_map has {used} bits set, live slots have {live} pages")
+        mapped = fields.get("mapped")
+        if mapped is not None and live is not None and mapped > live:
+            self._wrong(number, event, block, MAPPED_DEAD, f"{mapped} pages are mapped, live slots have {live}")
+        is_listed = (block, "free_list") in self.state.listed_on
+        if is_listed != (free > 0):
+            mechanism = LISTED_FULL if is_listed else UNLISTED_FREE
+            self._wrong(
+                number,
+                event,
+                block,
+                mechanism,
+                f"free is {free}, and it {'is' if is_listed else 'is not'} on a free list",
+            )
+        start = fields.get("va_start")
+        if start is not None and "dirty_min" in fields:
+            self._audit_hull(number, event, block, fields, PageRange(start, start + bits))
+
+    def _audit_hull(self, number: int, event: Event, block: int, fields: dict[str, int], space: PageRange) -> None:
+        low = space.start + fields["dirty_min"]
+        high = space.start + fields.get("dirty_max", 0)
+        missed = [page for page in self.state.pending_in(space.start, space.end) if not low <= page.page < high]
+        if not missed:
+            return
+        books = f"dirty range [{low:#x}, {high:#x}) leaves out {ranges_text(page.page for page in missed)}"
+        self._wrong(number, event, block, HULL_MISSES, books, self.clear_steps(missed))
+
+    def _audit_lazy(self, number: int, event: Event, snapshot: Snapshot) -> None:
+        counted = snapshot.values.get("vmap_lazy_nr")
+        lazy = sum(end - start for start, end, tree in snapshot.areas if tree == LAZY_TREE)
+        if counted is not None and counted != lazy:
+            self.report(
+                number,
+                Mechanism(self.NAME, (), "vmap_lazy_nr", LAZY_WRONG),
+                f"vmap_lazy_nr is {counted}, but {lazy} pages are on the lazy trees",
+                [self.step(number, event, "everything is drained")],
+                f"should have been: {lazy}",
+            )
+
+    def _wrong(
+        self,
+        number: int,
+        event: Event,
+        block: int,
+        mechanism: str,
+        what: str,
+        steps: list[tuple[int, str]] | None = None,
+    ) -> None:
+        name = self.object_name(self.state.object(block), block)
+        self.report(
+            number,
+            Mechanism(self.NAME, (), "vmap_block", mechanism),
+            f"{name}: {mechanism}",
+            [*(steps or []), self.step(number, event, what)],
+            "should have been: books that agree with what happened to the block",
+        )

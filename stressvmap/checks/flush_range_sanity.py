@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""flush-range-sanity: a flush of a range that makes no sense."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stressvmap.checks.base import Handler, Mechanism
+from stressvmap.checks.state import RESET_FREE
+from stressvmap.checks.story import StateCheck
+from stressvmap.journal.events import FLUSH_ARGS, FLUSH_BEGIN, FULL_END, Event
+from stressvmap.ranges import PageRange
+
+BACKWARDS: Final = "start after end"
+OUTSIDE: Final = "outside the space"
+
+
+class FlushRangeSanity(StateCheck):
+    """A flushed range starts no later than it ends, and lies in the vmalloc window or in the direct map.
+
+    A vfree that resets permissions may flush one range from its direct-map pages to the window (before RFC 2/3 it
+    does): excessive, which is excess-flush's business, but not senseless. An empty range at a valid address is
+    harmless. Where the journal has no FLUSH_ARGS, the flush's own range is looked at. State: none.
+    """
+
+    NAME = "flush-range-sanity"
+    NEEDS = frozenset({FLUSH_BEGIN})
+
+    def handlers(self) -> dict[int, Handler]:
+        return {FLUSH_BEGIN if self.state.is_coarse else FLUSH_ARGS: self.on_flush}
+
+    def on_flush(self, number: int, event: Event) -> None:
+        start, end = event[4], event[6]
+        if start > end:
+            self._report(number, event, BACKWARDS)
+        elif start < 0 or (end < FULL_END and not self._is_inside(start, end, self.state.entry_of(event))):
+            self._report(number, event, OUTSIDE)
+
+    def _is_inside(self, start: int, end: int, entry: str) -> bool:
+        window, direct = self.state.window, self.state.direct_map
+        if not window.pages or (window.start <= start and end <= window.end):
+            return True
+        if direct.pages and direct.start <= start and end <= direct.end:
+            return True
+        is_hull_allowed = direct.pages > 0 and entry == RESET_FREE
+        return is_hull_allowed and min(window.start, direct.start) <= start and end <= max(window.end, direct.end)
+
+    def _report(self, number: int, event: Event, mechanism: str) -> None:
+        task = self.state.task(event)
+        where = PageRange(event[4], event[6])
+        reason = f" ({event[5]})" if isinstance(event[5], str) and event[5] else ""
+        steps = [self.step(number, event, f"flushes {where}{reason}")]
+        if task.calls:
+            steps.append(self.call_begins(task.calls[0]))
+        self.report(
+            number,
+            Mechanism(self.NAME, (task.entry(),), "flush", mechanism, task.lock_classes(), self.state.is_coarse),
+            f"a flush of {where}: {mechanism}",
+            steps,
+            f"should have been: a range inside the window {self.state.window}, its start not after its end",
+            where,
+        )

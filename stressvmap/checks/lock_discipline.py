@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""lock-discipline: locks used against their rules, whether or not it hurt this time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stressvmap.checks.base import Handler, Mechanism
+from stressvmap.checks.records import TaskState
+from stressvmap.checks.story import StateCheck
+from stressvmap.journal.events import API_END, ASSERT_HELD, LOCK_WAIT, MIGHT_SLEEP, UNLOCK, Event
+
+SLEEPING_LOCKS: Final = frozenset({"vmap_purge_lock"})
+"""Classes that are mutexes: holding one does not forbid sleeping."""
+
+NOT_OWNER: Final = "unlocked by a task that does not hold it"
+RECURSIVE: Final = "acquired again by its holder"
+ATOMIC_SLEEP: Final = "may sleep while atomic"
+NOT_HELD: Final = "asserted but not held"
+STILL_HELD: Final = "still held when the call returns"
+RCU_UNBALANCED: Final = "RCU read lock unbalanced when the call returns"
+
+
+class LockDiscipline(StateCheck):
+    """Only its holder unlocks a lock, nobody acquires what it holds, nobody sleeps while atomic, asserted locks are
+    held, calls balance.
+
+    Atomic is: preempt count above 0, or a spinlock held. An RCU read-side section alone is not: the kernel here has
+    preemptible RCU, where a reader may be preempted, so only the preempt count counts. Order cycles are another
+    check's business.
+
+    State: none of its own (locks held, RCU depth: State).
+    """
+
+    NAME = "lock-discipline"
+    NEEDS = frozenset({UNLOCK, MIGHT_SLEEP, ASSERT_HELD})
+
+    def handlers(self) -> dict[int, Handler]:
+        return {
+            UNLOCK: self.on_unlock,
+            LOCK_WAIT: self.on_lock_wait,
+            MIGHT_SLEEP: self.on_might_sleep,
+            ASSERT_HELD: self.on_assert_held,
+            API_END: self.on_api_end,
+        }
+
+    def on_unlock(self, number: int, event: Event) -> None:
+        if not self.state.is_unlock_owned:
+            self._report(number, event, str(event[5]), NOT_OWNER, f"unlocks {event[5]}, which it does not hold")
+
+    def on_lock_wait(self, number: int, event: Event) -> None:
+        for held in self.state.task(event).held:
+            if held[0] == event[4] and held[1] == event[5]:
+                self._report(
+                    number, event, str(event[5]), RECURSIVE, f"waits for {event[5]}, which it holds since #{held[2]}"
+                )
+                return
+
+    def on_might_sleep(self, number: int, event: Event) -> None:
+        task = self.state.task(event)
+        if not event[6] and not task.held:
+            return
+        spinning = [str(held[1]) for held in task.held if held[1] not in SLEEPING_LOCKS]
+        if event[6] or spinning:
+            why = f"preempt count {event[6]}" + (f", holding {', '.join(spinning)}" if spinning else "")
+            self._report(number, event, str(event[5]), ATOMIC_SLEEP, f"reaches {event[5]} with {why}")
+
+    def on_assert_held(self, number: int, event: Event) -> None:
+        if not any(held[0] == event[4] and held[1] == event[5] for held in self.state.task(event).held):
+            self._report(number, event, str(event[5]), NOT_HELD, f"asserts that it holds {event[5]}, and does not")
+
+    def on_api_end(self, number: int, event: Event) -> None:
+        task = self.state.task(event)
+        if not task.held and not task.rcu_depth:
+            return
+        call = self.state.ended_call
+        if call is None or task.calls:
+            return
+        entry = call.entry
+        for held in task.held:
+            if held[2] > call.begin:
+                what = f"returns from {entry} holding {held[1]}, taken at #{held[2]}"
+                self._report(number, event, str(held[1]), STILL_HELD, what, entry)
+        if task.rcu_depth:
+            what = f"returns from {entry} with an RCU nesting of {task.rcu_depth}"
+            self._report(number, event, "rcu_read_lock", RCU_UNBALANCED, what, entry)
+
+    def _report(self, number: int, event: Event, role: str, mechanism: str, what: str, entry: str = "") -> None:
+        task = self.state.task(event)
+        self.report(
+            number,
+            Mechanism(self.NAME, (entry or task.entry(),), role, mechanism, task.lock_classes()),
+            f"{role}: {mechanism}",
+            [*self._held_steps(task), self.step(number, event, what)],
+            f"should have been: {_RULES[mechanism]}",
+        )
+
+    def _held_steps(self, task: TaskState) -> list[tuple[int, str]]:
+        events = self.state.journal.events
+        return [self.step(held[2], events[held[2]], f"takes {held[1]}") for held in task.held]
+
+
+_RULES: Final = {
+    NOT_OWNER: "unlocked by the task that locked it",
+    RECURSIVE: "not acquired while held: these locks do not nest with themselves",
+    ATOMIC_SLEEP: "no sleeping call with preemption off or a spinlock held",
+    NOT_HELD: "the lock held, as lockdep_assert_held says",
+    STILL_HELD: "released before the call returns",
+    RCU_UNBALANCED: "one rcu_read_unlock for each rcu_read_lock",
+}
