@@ -9,6 +9,7 @@ is skipped, so that no interleaving makes a program meaningless.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 MAP = "map"  # vm_map_ram(pages) into slot
 UNMAP = "unmap"  # vm_unmap_ram of what lies in slot
@@ -21,8 +22,9 @@ PROBE = "probe"  # read, fault-tolerantly, the pages that last lay in slot befor
 MIGRATE = "migrate"  # the task asks to move to CPU `pages`
 OFFLINE = "offline"  # CPU `pages` goes offline
 ONLINE = "online"  # CPU `pages` comes online
+PAUSE = "pause"  # do nothing for `pages` scheduling points
 
-KINDS = frozenset({MAP, UNMAP, VMALLOC, VMALLOC_RESET, VFREE, ALIASES, TOUCH, PROBE, MIGRATE, OFFLINE, ONLINE})
+KINDS = frozenset({PAUSE, MAP, UNMAP, VMALLOC, VMALLOC_RESET, VFREE, ALIASES, TOUCH, PROBE, MIGRATE, OFFLINE, ONLINE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +75,18 @@ class Program:
     def operations(self) -> int:
         """Number of operations over all tasks."""
         return sum(len(task.ops) for task in self.tasks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `from_dict` reads it back."""
+        return {
+            "tasks": [{"cpu": t.cpu, "role": t.role, "ops": [[op.kind, op.slot, op.pages] for op in t.ops]} for t in self.tasks],
+            "faults": [[f.kind, f.task, f.nth] for f in self.faults],
+            "migrations": [[m.task, m.point, m.cpu] for m in self.migrations],
+        }
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Program:
+        """The inverse of `as_dict`. Raises KeyError, TypeError or ValueError on what is no program."""
+        tasks = tuple(TaskProgram(int(t["cpu"]), tuple(ProgramOp(*op) for op in t["ops"]), str(t["role"])) for t in data["tasks"])
+        faults = tuple(Fault(*fault) for fault in data["faults"])
+        return Program(tasks, faults, tuple(Migration(*migration) for migration in data["migrations"]))

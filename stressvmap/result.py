@@ -34,6 +34,10 @@ class Finding:
     """Its journal, relative to the run's folder."""
     program: dict[str, Any] = field(default_factory=dict)
     """The program of that execution."""
+    at: int = 0
+    """Number of the event in that journal at which the violation was certain."""
+    pages: list[int] = field(default_factory=list)
+    """[start, end) of the pages concerned, or empty."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -48,6 +52,8 @@ class Finding:
             "first_at_schedule": self.first_at_schedule,
             "journal": self.journal,
             "program": self.program,
+            "at": self.at,
+            "pages": self.pages,
         }
 
 

@@ -213,6 +213,11 @@ class ModelBackend:
         self.vmalloc.vm_unmap_aliases()
         return 0
 
+    def _op_pause(self, op: ProgramOp) -> bool:
+        for _ in range(op.pages):
+            self.runtime.point(0, 0, "pause")
+        return True
+
     def _op_touch(self, op: ProgramOp) -> bool:
         slot = self._slots.get(op.slot)
         return slot is not None and self._read_pages(slot)

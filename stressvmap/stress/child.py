@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A worker process: runs one share of a run, reports as it goes, and can be killed. `python -m stressvmap.stress.child FD`.
+
+Runs live in child processes because a stuck Python thread cannot be killed, and because a user's patch may loop for ever.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Final
+
+from stressvmap.errors import ConfigError, StressVmapError
+from stressvmap.stress.engine import Engine
+from stressvmap.stress.messages import Beat, Failure, Message, Order
+
+BEAT_SECONDS: Final = 0.25
+
+
+def main() -> None:
+    """Read an Order from the inherited connection, run it, answer with Beats and then a Tally or a Failure."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection: Connection[Order | str, Message] = Connection(int(sys.argv[1]))
+    order = connection.recv()
+    assert isinstance(order, Order)
+    with order.stacks.open("w") as stacks:
+        faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
+        answer = _serve(connection, order)
+        connection.send(answer)
+
+
+def _serve(connection: Connection[Order | str, Message], order: Order) -> Message:
+    try:
+        engine = Engine(order.spec, order.folder, first=order.first, stride=order.stride)
+        beats = threading.Thread(target=_beat, args=(connection, engine), daemon=True)
+        beats.start()
+        started = time.monotonic()
+        while not engine.is_over(started):
+            engine.step()
+        engine.is_finished = True
+        beats.join()
+        return engine.finish()
+    except ConfigError as error:
+        return Failure(2, str(error), "")
+    except StressVmapError as error:
+        return Failure(error.exit_status, str(error), traceback.format_exc())
+    except Exception as error:
+        return Failure(3, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def _beat(connection: Connection[Order | str, Message], engine: Engine) -> None:
+    """Tell the parent how far the engine is, and take its orders. A parent that is gone ends this process."""
+    while not engine.is_finished:
+        try:
+            connection.send(_beat_of(engine))
+            if connection.poll(BEAT_SECONDS):
+                connection.recv()
+                engine.is_stopping = True
+                engine.runtime.steps_max = 0
+        except (EOFError, OSError):
+            os._exit(1)
+
+
+def _beat_of(engine: Engine) -> Beat:
+    tally = engine.tally
+    metrics = engine.judge.metrics()
+    task = engine.runtime.current
+    return Beat(
+        execution=engine.execution,
+        points=tally.points + engine.runtime.points,
+        schedules=tally.schedules,
+        operations=tally.operations,
+        flushes=metrics.get("flush_calls", 0),
+        flushed_pages=metrics.get("flushed_pages", 0),
+        owed_pages=metrics.get("owed_pages", 0),
+        fingerprints={fingerprint: finding.known for fingerprint, finding in list(tally.findings.items())},
+        where=f"{task.name} in {task.function or 'no function'}",
+    )
+
+
+if __name__ == "__main__":
+    main()

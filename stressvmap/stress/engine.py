@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The loop over executions, in one process: draw a program, run it, judge its journal, keep what is new.
+
+Everything of execution i depends on (seed, i) alone under the controlled runtime, so any share of the executions can run in any process.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from stressvmap.checks.base import Violation
+from stressvmap.config import CONTROLLED, THREADS, RunSpec
+from stressvmap.errors import ConfigError
+from stressvmap.journal.journal import Journal
+from stressvmap.journal.store import write
+from stressvmap.program import ALIASES, Program
+from stressvmap.ranges import PageRange
+from stressvmap.result import Finding
+from stressvmap.runtime.runtime import STEPS_MAX, Runtime
+from stressvmap.runtime.strategy import Strategy
+from stressvmap.sched.controlled import ControlledRuntime
+from stressvmap.sched.random import RandomStrategy
+from stressvmap.sched.threads import ThreadRuntime
+from stressvmap.stress.judge import Judge
+from stressvmap.stress.workloads import draw
+from stressvmap.vmalloc import versions
+from stressvmap.vmalloc.backend import ModelBackend
+
+FINDINGS_MAX: Final = 200
+"""Distinct findings kept; a version that breaks more ways than that is not understood by listing them."""
+STRATEGIES: Final = {"random": RandomStrategy}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a share of a run came to: plain data, sent from a worker process and merged."""
+
+    schedules: int = 0
+    operations: int = 0
+    points: int = 0
+    findings: dict[str, Finding] = field(default_factory=dict)
+    """By fingerprint."""
+    metrics: dict[str, int] = field(default_factory=dict)
+    windows: dict[str, list[int]] = field(default_factory=dict)
+    not_run: dict[str, str] = field(default_factory=dict)
+    gave_up: int = 0
+    """Executions that reached steps_max."""
+    first_gave_up: str = ""
+    """The first of them: which, and what its tasks were waiting for."""
+
+    def merge(self, other: Tally) -> None:
+        """Add another share."""
+        self.schedules += other.schedules
+        self.operations += other.operations
+        self.points += other.points
+        for fingerprint, finding in other.findings.items():
+            mine = self.findings.get(fingerprint)
+            if mine is None or finding.first_at_schedule < mine.first_at_schedule:
+                if mine is not None:
+                    finding.count += mine.count
+                self.findings[fingerprint] = finding
+            else:
+                mine.count += finding.count
+        for name, value in other.metrics.items():
+            mine_value = self.metrics.get(name, 0)
+            self.metrics[name] = max(mine_value, value) if name.endswith("_max") else mine_value + value
+        for name, counts in other.windows.items():
+            before = self.windows.get(name, [0, 0])
+            self.windows[name] = [before[0] + counts[0], before[1] + counts[1]]
+        self.not_run.update(other.not_run)
+        self.gave_up += other.gave_up
+        self.first_gave_up = self.first_gave_up or other.first_gave_up
+
+
+def make_strategy(name: str, seed: int) -> Strategy:
+    """The strategy of that name. Raises ConfigError for one there is not."""
+    if name not in STRATEGIES:
+        raise ConfigError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}")
+    return STRATEGIES[name](seed)
+
+
+class Engine:
+    """Runs executions `first`, `first + stride`, ... of a spec. Memory does not grow with their number."""
+
+    def __init__(self, spec: RunSpec, folder: Path | None, *, first: int = 0, stride: int = 1) -> None:
+        spec.scenario.validate()
+        self.spec = spec
+        self.folder = folder
+        self.next = first
+        self.stride = stride
+        self.version = versions.load(spec.version)
+        self.strategy = make_strategy(spec.strategy, spec.seed)
+        self.runtime = self._make_runtime(first)
+        self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
+        self.judge = Judge(spec.scenario.limits, spec.checks)
+        self.known = {known.fingerprint: known for known in self.version.known}
+        self.tally = Tally()
+        self.is_stopping = False
+        """Set from outside: end after, or inside, the running execution."""
+        self.is_finished = False
+        """The share is run; only its answer is left to send."""
+        self.execution = first
+
+    def _make_runtime(self, first: int) -> Runtime:
+        if self.spec.runtime == THREADS:
+            return ThreadRuntime(self.spec.seed + first, self.spec.scenario.yield_rate)
+        if self.spec.runtime == CONTROLLED:
+            return ControlledRuntime(self.strategy)
+        raise ConfigError(f"runtime: {self.spec.runtime!r} is not one of {THREADS}, {CONTROLLED}")
+
+    def is_over(self, started: float) -> bool:
+        """Whether a budget of this share is used up."""
+        spec = self.spec
+        if self.is_stopping:
+            return True
+        if spec.schedules is not None and self.next >= spec.schedules:
+            return True
+        if spec.operations is not None and self.tally.operations * self.stride >= spec.operations:
+            return True
+        if spec.stop_at_first and any(not finding.known for finding in self.tally.findings.values()):
+            return True
+        return spec.seconds is not None and time.monotonic() - started >= spec.seconds
+
+    def step(self) -> Journal:
+        """Run and judge the next execution; its journal."""
+        self.execution = self.next
+        self.next += self.stride
+        program = draw(self.spec.scenario, self.spec.seed, self.execution)
+        return self.run_program(program)
+
+    def run_program(self, program: Program) -> Journal:
+        """Run and judge `program` as the current execution."""
+        tally = self.tally
+        self.strategy.begin(self.execution)
+        self.backend.reset(program)
+        reason = self.backend.run()
+        journal = self.backend.journal(seed=self.spec.seed, execution=self.execution)
+        if self.is_stopping and reason == STEPS_MAX:
+            return journal
+        verdict = self.judge.execution(journal)
+        tally.schedules += 1
+        tally.operations += self.backend.operations
+        tally.points += self.runtime.points
+        tally.not_run.update(verdict.not_run)
+        if reason == STEPS_MAX:
+            tally.gave_up += 1
+            tally.first_gave_up = tally.first_gave_up or self._where_stuck()
+        seen: set[str] = set()
+        for violation in verdict.violations:
+            if violation.fingerprint not in seen:
+                seen.add(violation.fingerprint)
+                self._keep(violation, journal, program)
+        if self.spec.keep_journals and self.folder is not None:
+            self._save(journal, f"{self.execution:08d}")
+        return journal
+
+    def finish(self) -> Tally:
+        """End the share: its tally, metrics included."""
+        self.runtime.close()
+        self.tally.metrics = dict(self.judge.metrics())
+        self.tally.windows = self.judge.window_counts()
+        return self.tally
+
+    def _keep(self, violation: Violation, journal: Journal, program: Program) -> None:
+        findings = self.tally.findings
+        mine = findings.get(violation.fingerprint)
+        if mine is not None:
+            mine.count += 1
+            return
+        if len(findings) >= FINDINGS_MAX:
+            return
+        known = self.known.get(violation.fingerprint)
+        findings[violation.fingerprint] = Finding(
+            check=violation.check,
+            fingerprint=violation.fingerprint,
+            mechanism=violation.mechanism.text(),
+            message=violation.message,
+            known=known is not None and known.check == violation.check,
+            reference="" if known is None else known.reference,
+            first_at_schedule=self.execution,
+            journal=self._save(journal, violation.fingerprint) if self.folder is not None else "",
+            program=program.as_dict(),
+            at=violation.at,
+            pages=_pages(violation.pages),
+        )
+
+    def _save(self, journal: Journal, stem: str) -> str:
+        assert self.folder is not None
+        scenario = self.spec.scenario
+        name = f"{stem}-{self.version.NAME}-{scenario.workload}-{self.spec.runtime}.svj"
+        (self.folder / "journals").mkdir(parents=True, exist_ok=True)
+        path = self.folder / "journals" / name
+        if not path.exists():
+            write(journal, path)
+        return f"journals/{name}"
+
+    def _where_stuck(self) -> str:
+        waits = [
+            f"{task.name} on CPU {task.cpu} in {task.function or 'no function'}" + (f" waiting for {task.blocked_class}" if task.is_parked else "")
+            for task in self.runtime.tasks
+            if not self.runtime.is_finished(task)
+        ]
+        return f"execution {self.execution} (seed {self.spec.seed}): after {self.runtime.points} steps, still there: {'; '.join(waits)}"
+
+
+def _pages(pages: PageRange | None) -> list[int]:
+    return [] if pages is None else [pages.start, pages.end]
+
+
+def has_substance(tally: Tally) -> list[str]:
+    """Why a run that found nothing has not earned the word clean; empty if it has."""
+    reasons = []
+    if tally.operations == 0:
+        reasons.append("no operation was carried out")
+    elif tally.metrics.get("unmap_aliases_calls", 0) == 0:
+        reasons.append(f"no vm_unmap_aliases call was made ({ALIASES} is not in the programs), so nothing was owed")
+    return reasons
+
+
+def scenario_dict(spec: RunSpec) -> dict[str, Any]:
+    """A spec's scenario for JSON."""
+    return asdict(spec.scenario)

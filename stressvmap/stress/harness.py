@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One run: its shares in worker processes, a watchdog over them, and one RunResult.
+
+Nothing here can hang: a worker that makes no step for `stall_seconds` has its stacks written down and is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import Final
+
+from stressvmap.config import RunSpec
+from stressvmap.errors import ConfigError
+from stressvmap.result import RunResult
+from stressvmap.stress.messages import Beat, Failure, Message, Order
+from stressvmap.stress.engine import Tally, has_substance, make_strategy, scenario_dict
+from stressvmap.vmalloc import versions
+
+POLL_SECONDS: Final = 0.1
+GRACE_SECONDS: Final = 10.0
+"""How long a worker may take to stop when asked to."""
+START_SECONDS: Final = 60.0
+"""How long a worker may take to make its first step, on a loaded machine."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is."""
+
+    seconds: float = 0.0
+    schedules: int = 0
+    operations: int = 0
+    points: int = 0
+    flushes: int = 0
+    flushed_pages: int = 0
+    owed_pages: int = 0
+    violations: int = 0
+    """Distinct findings."""
+    unknown: int = 0
+    """Those of them that the version does not declare."""
+    phase: str = "running"
+
+
+class _Worker:
+    """One worker process. `last` is its last beat, `changed` when that last differed from the one before."""
+
+    def __init__(self, spec: RunSpec, folder: Path | None, first: int, stride: int, scratch: Path) -> None:
+        ours, theirs = Pipe()
+        self.connection: Connection[Order | str, Message] = ours
+        self.stacks = scratch / f"stacks-{first}.txt"
+        self.errors = scratch / f"stderr-{first}.txt"
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "stressvmap.stress.child", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,
+            )
+        theirs.close()
+        self.last: Beat | None = None
+        self.changed = time.monotonic()
+        self.tally: Tally | None = None
+        self.failure: Failure | None = None
+        self.is_over = False
+        self.stuck = ""
+        self.died = ""
+        ours.send(Order(spec, folder, first, stride, self.stacks))
+
+    def receive(self) -> None:
+        """Take one message, or learn that the process is gone."""
+        try:
+            message = self.connection.recv()
+        except (EOFError, OSError):
+            self.is_over = True
+            status = self.process.wait()
+            text = self.errors.read_text(errors="replace").strip()
+            self.died = f"a worker process died ({_status(status)})" + (f": {text.splitlines()[-1]}" if text else "")
+            return
+        if isinstance(message, Beat):
+            if self.last is None or (message.execution, message.points) != (self.last.execution, self.last.points):
+                self.changed = time.monotonic()
+            self.last = message
+        elif isinstance(message, Tally):
+            self.tally = message
+            self.is_over = True
+        else:
+            self.failure = message
+            self.is_over = True
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        try:
+            self.connection.send("stop")
+        except OSError:
+            self.is_over = True
+
+    def kill_stuck(self, seconds: float) -> None:
+        """Write down where it is stuck, and end it."""
+        where = "before its first step" if self.last is None else f"execution {self.last.execution}, step {self.last.points}, last seen as {self.last.where}"
+        if self.last is not None:
+            os.kill(self.process.pid, signal.SIGUSR1)
+            time.sleep(0.5)
+        stacks = self.stacks.read_text(errors="replace") if self.stacks.exists() else ""
+        self.stuck = f"no step in {seconds:.0f} seconds: {where}\n{stacks}".rstrip()
+        self.kill()
+        self.is_over = True
+
+    def kill(self) -> None:
+        """End the process at once and reap it."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+
+def run(
+    spec: RunSpec,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], int] | None = None,
+    jobs: int = 1,
+    command: str = "stress",
+) -> RunResult:
+    """Run `spec` and return what it found. Raises ConfigError (PatchError) for bad input; never prints.
+
+    `stop` is polled: 0 go on, 1 end gracefully (what ran is checked and reported), 2 end at once. `folder` takes the journals
+    of first occurrences. `jobs` processes share the executions; under the controlled runtime their number changes nothing that is found.
+    """
+    spec.scenario.validate()
+    version = versions.load(spec.version)
+    make_strategy(spec.strategy, spec.seed)
+    if spec.seconds is None and spec.schedules is None and spec.operations is None and not spec.stop_at_first:
+        raise ConfigError("the run would never end: give seconds, schedules or operations")
+    result = RunResult(
+        command=command,
+        version=version.NAME,
+        version_digest=versions.digest(version),
+        runtime=spec.runtime,
+        strategy=spec.strategy if spec.runtime != "threads" else "",
+        seed=spec.seed,
+        scenario=scenario_dict(spec),
+        expect=list(spec.expect) if isinstance(spec.expect, tuple) else spec.expect,
+    )
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="stressvmap-") as scratch:
+        workers = [_Worker(spec, folder, first, jobs, Path(scratch)) for first in range(jobs)]
+        try:
+            _watch(workers, spec, result, started, progress, stop)
+        finally:
+            for worker in workers:
+                worker.kill()
+    result.seconds = time.monotonic() - started
+    _conclude(result, workers, spec)
+    return result
+
+
+def _watch(
+    workers: Sequence[_Worker],
+    spec: RunSpec,
+    result: RunResult,
+    started: float,
+    progress: Callable[[Progress], None] | None,
+    stop: Callable[[], int] | None,
+) -> None:
+    """Listen to the workers until all are over."""
+    stop_sent = 0.0
+    while True:
+        alive = [worker for worker in workers if not worker.is_over]
+        if not alive:
+            return
+        ready = wait([worker.connection for worker in alive], POLL_SECONDS)
+        for worker in alive:
+            if worker.connection in ready:
+                worker.receive()
+        now = time.monotonic()
+        for worker in alive:
+            limit = spec.stall_seconds if worker.last is not None else max(spec.stall_seconds, START_SECONDS)
+            if not worker.is_over and now - worker.changed > limit:
+                worker.kill_stuck(limit)
+        wanted = stop() if stop is not None else 0
+        if wanted:
+            result.is_stopped = True
+            if wanted > 1 or (stop_sent and now - stop_sent > GRACE_SECONDS):
+                for worker in alive:
+                    worker.is_over = True
+            elif not stop_sent:
+                stop_sent = now
+                for worker in alive:
+                    worker.stop()
+        if _must_stop_others(workers, spec) and not stop_sent:
+            stop_sent = now
+            for worker in alive:
+                worker.stop()
+        if progress is not None:
+            progress(_progress(workers, started, bool(stop_sent)))
+
+
+def _must_stop_others(workers: Sequence[_Worker], spec: RunSpec) -> bool:
+    """Whether one worker's end is everybody's: bad input, or the first violation where that ends the run."""
+    if any(worker.failure is not None for worker in workers):
+        return True
+    if not spec.stop_at_first:
+        return False
+    return any(worker.last is not None and not all(worker.last.fingerprints.values()) for worker in workers)
+
+
+def _progress(workers: Sequence[_Worker], started: float, is_stopping: bool) -> Progress:
+    total = Progress(seconds=time.monotonic() - started, phase="stopping" if is_stopping else "running")
+    fingerprints: dict[str, bool] = {}
+    for worker in workers:
+        beat = worker.last
+        if beat is not None:
+            total.schedules += beat.schedules
+            total.operations += beat.operations
+            total.points += beat.points
+            total.flushes += beat.flushes
+            total.flushed_pages += beat.flushed_pages
+            total.owed_pages += beat.owed_pages
+            fingerprints.update(beat.fingerprints)
+    total.violations = len(fingerprints)
+    total.unknown = sum(not known for known in fingerprints.values())
+    return total
+
+
+def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> None:
+    """Merge the shares and say what the result is worth."""
+    total = Tally()
+    for worker in workers:
+        if worker.failure is not None:
+            if worker.failure.exit_status == 2:
+                raise ConfigError(worker.failure.message)
+            result.harness_error = f"{worker.failure.message}\n{worker.failure.trace}".rstrip()
+        if worker.tally is not None:
+            total.merge(worker.tally)
+        elif worker.stuck:
+            result.inconclusive.append(worker.stuck)
+        elif worker.died and not result.is_stopped:
+            result.inconclusive.append(worker.died)
+        elif result.is_stopped and worker.failure is None:
+            result.inconclusive.append("a worker process was ended at once: what it ran is lost")
+    result.schedules = total.schedules
+    result.operations = total.operations
+    result.points = total.points
+    result.metrics = {name: float(value) if isinstance(value, float) else value for name, value in total.metrics.items()}
+    result.flushes = total.metrics.get("flush_calls", 0)
+    result.windows = total.windows
+    result.not_run = dict(sorted(total.not_run.items()))
+    result.findings = sorted(total.findings.values(), key=lambda finding: (finding.known, finding.check, finding.fingerprint))
+    if total.gave_up:
+        result.inconclusive.append(f"{total.gave_up} executions reached steps_max ({spec.scenario.steps_max}); the first: {total.first_gave_up}")
+    if not result.harness_error:
+        result.inconclusive.extend(has_substance(total))
+    for name in spec.checks:
+        if name in total.not_run:
+            result.inconclusive.append(f"check {name} was asked for and could not run: {total.not_run[name]}")
+    if spec.runtime == "threads":
+        for name in spec.scenario.windows:
+            if not total.windows.get(name, [0, 0])[1]:
+                result.inconclusive.append(f"no foreign step ever fell into the window {name}: it was not tested")
+
+
+def _status(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

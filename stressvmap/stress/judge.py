@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The checks of one run, kept from execution to execution: what a journal violates, and the metrics they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from stressvmap.checks.base import Check, Verdict, feed
+from stressvmap.checks.registry import all_checks, not_in_this_release
+from stressvmap.checks.state import State
+from stressvmap.checks.windows import Windows
+from stressvmap.journal.journal import Journal
+
+
+class Judge:
+    """Feeds journals to the checks. Holds what metrics and windows add up to, and nothing of a journal once it is judged."""
+
+    def __init__(self, limits: Mapping[str, float] | None = None, only: Collection[str] = ()) -> None:
+        self.state = State()
+        self.windows = Windows()
+        self.checks: list[Check] = all_checks(self.state, limits, only)
+        self.not_run: dict[str, str] = not_in_this_release(only)
+
+    def execution(self, journal: Journal) -> Verdict:
+        """Judge one execution."""
+        verdict = Verdict(not_run=dict(self.not_run))
+        able: list[Check] = []
+        for check in self.checks:
+            reason = check.cannot_run_on(journal)
+            if reason:
+                verdict.not_run[check.NAME] = reason
+            else:
+                able.append(check)
+        observers: list[Check] = [self.state, *able]
+        if not self.windows.cannot_run_on(journal):
+            observers.append(self.windows)
+        feed(journal, observers)
+        for check in able:
+            verdict.violations.extend(check.violations)
+            check.violations.clear()
+        verdict.violations.sort(key=lambda violation: violation.at)
+        return verdict
+
+    def metrics(self) -> dict[str, int]:
+        """Sums, and maxima where the name says so, over all executions judged so far."""
+        return self.state.metrics()
+
+    def window_counts(self) -> dict[str, list[int]]:
+        """By window: [times it was open, times a foreign step fell into it]."""
+        return {name: [count.instances, count.interrupted] for name, count in self.windows.counts.items()}
+
+
+def judge(journal: Journal, only: Collection[str] = (), limits: Mapping[str, float] | None = None) -> tuple[Verdict, Judge]:
+    """Judge one recorded journal; the Judge holds its metrics."""
+    one = Judge(limits, only)
+    return one.execution(journal), one
