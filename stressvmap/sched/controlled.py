@@ -7,6 +7,8 @@ a Schedule. Control goes from task to task directly; the hub (whoever called `ru
 
 from __future__ import annotations
 
+from bisect import insort
+
 from greenlet import getcurrent, greenlet
 
 from stressvmap.runtime.runtime import DEADLOCK, DONE, STEPS_MAX, Runtime
@@ -40,6 +42,8 @@ class ControlledRuntime(Runtime):
         self._was_woken = False
         self._can_merge = False
         """The last segment ended at a point, so the next of the same task continues it."""
+        self._ready: list[Task] = []
+        """Tasks that are neither parked nor done, ascending by id."""
         self._hub: greenlet | None = None
         self._free: list[_Slot] = []
         self._reason = ""
@@ -73,12 +77,14 @@ class ControlledRuntime(Runtime):
             self._unwind(task)
             raise TaskKilled
         task.is_parked = True
+        self._ready.remove(task)
         self._reschedule(task, BLOCKED)
 
     def wake(self, task: Task) -> None:
         """Make `task` enabled; the strategy is asked at once if it wants that."""
         if task.is_parked:
             task.is_parked = False
+            insort(self._ready, task, key=_task_id)
             if self.strategy.wants_wakeups:
                 self._was_woken = self._was_woken or self._left > 1
                 self._left = 1
@@ -89,9 +95,16 @@ class ControlledRuntime(Runtime):
         self.schedule.draws.append(value)
         return value
 
+    def spawn(self, task: Task) -> None:
+        """Add a task to the execution."""
+        super().spawn(task)
+        if not task.is_parked:
+            insort(self._ready, task, key=_task_id)
+
     def reset(self) -> None:
         """Forget the last execution."""
         super().reset()
+        self._ready = []
         self.schedule = Schedule()
         self.failure = None
         self._can_merge = False
@@ -139,8 +152,7 @@ class ControlledRuntime(Runtime):
         if self.points >= self.steps_max:
             self._reason = STEPS_MAX
             return None
-        can_run = self.can_run
-        enabled = [t for t in self.tasks if not t.is_parked and not t.is_done and can_run(t)]
+        enabled = self._enabled()
         if not enabled:
             is_done = all(self.is_finished(t) for t in self.tasks)
             self._reason = DONE if is_done else DEADLOCK
@@ -151,6 +163,24 @@ class ControlledRuntime(Runtime):
         self._was_woken = False
         self.current = chosen
         return chosen
+
+    def _enabled(self) -> list[Task]:
+        """The ready tasks that `can_run`: asked at every decision, so written out."""
+        pinned_by, interrupted_by = self.pinned_by, self.interrupted_by
+        if not pinned_by and not interrupted_by and not self.irqs_off:
+            return self._ready
+        enabled = []
+        for task in self._ready:
+            cpu = task.cpu
+            if cpu in interrupted_by:
+                if interrupted_by[cpu] is task:
+                    enabled.append(task)
+            elif task.is_interrupt:
+                if cpu not in self.irqs_off:
+                    enabled.append(task)
+            elif cpu not in pinned_by or pinned_by[cpu] is task:
+                enabled.append(task)
+        return enabled
 
     def _record(self, task: Task, why: int) -> None:
         """Append what the last decision came to: a grant of so many points to `task` repeats it exactly."""
@@ -189,6 +219,7 @@ class ControlledRuntime(Runtime):
             slot.task = None
             task.context = None
             self._free.append(slot)
+            self._ready.remove(task)
             if task.is_daemon and not task.is_dead:
                 task.is_parked = True
             else:
@@ -226,3 +257,7 @@ class ControlledRuntime(Runtime):
                 self.current = task
                 task.is_dead = True
                 slot.greenlet.throw(TaskKilled)
+
+
+def _task_id(task: Task) -> int:
+    return task.id
