@@ -148,7 +148,6 @@ class _Words:
 
     def __init__(self, event: Event, journal: Journal, classes: Mapping[int, str]) -> None:
         self.kind, self.task, self.cpu, self.function, self.a, self.b, self.c = event
-        self._event = event
         self._journal = journal
         self._classes = classes
 
@@ -175,7 +174,8 @@ class _Words:
 
     @property
     def lock(self) -> str:
-        return f"{self.b} of {self.object}" if self.a else str(self.b)
+        is_global = not self.a or self._classes.get(self.a) == "static_lock"
+        return str(self.b) if is_global else f"{self.b} of {self.object}"
 
     @property
     def value(self) -> str:

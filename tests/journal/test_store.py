@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stressvmap.errors import ConfigError, HarnessError, JournalFormatError
@@ -79,6 +79,7 @@ def header_only(path: Path) -> bytes:
 # -- lossless ---------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)  # each example waits for the disk
 @given(header=headers, events=st.lists(schema_events(), max_size=60), repeats=st.integers(1, 4))
 def test_any_journal_is_read_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, header: dict[str, object], events: list[Event], repeats: int

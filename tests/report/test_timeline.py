@@ -96,6 +96,15 @@ def test_an_object_is_named_by_its_class_if_its_allocation_is_in_the_journal() -
     assert line.endswith("reads vmap_block 1.5->dirty: 3")
 
 
+def test_a_global_lock_goes_by_its_name_alone() -> None:
+    events: list[Event] = [
+        (ev.OBJECT_ALLOC, 0, 0, "", 1, "static_lock", 0),
+        (ev.LOCK, 1, 0, "_vm_unmap_aliases", 1, "vmap_purge_lock", 0),
+    ]
+    journal = journal_of(*events)
+    assert describe(events[1], 1, journal, object_classes(journal)).endswith("takes vmap_purge_lock")
+
+
 def test_a_list_pointer_is_shown_as_the_object_it_points_to() -> None:
     assert line_of((ev.READ, 1, 0, "", BLOCK, "free_list.next", 2 << 20 | 7)).endswith("free_list.next: object 2.7")
 
