@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Final
 
 from stressvmap.checks.base import Handler, Mechanism
-from stressvmap.checks.state import RESET_FREE
 from stressvmap.checks.story import StateCheck
-from stressvmap.journal.events import FLUSH_ARGS, FLUSH_BEGIN, FULL_END, Event
+from stressvmap.journal.events import API_END, FLUSH_ARGS, FLUSH_BEGIN, FULL_END, UNMAP_BEGIN, Event
+from stressvmap.journal.journal import Journal
 from stressvmap.ranges import PageRange
 
 BACKWARDS: Final = "start after end"
@@ -18,32 +18,47 @@ OUTSIDE: Final = "outside the space"
 class FlushRangeSanity(StateCheck):
     """A flushed range starts no later than it ends, and lies in the vmalloc window or in the direct map.
 
-    A vfree that resets permissions may flush one range from its direct-map pages to the window (before RFC 2/3 it
-    does): excessive, which is excess-flush's business, but not senseless. An empty range at a valid address is
-    harmless. Where the journal has no FLUSH_ARGS, the flush's own range is looked at. State: none.
+    A call that itself cleared direct-map pages (a vfree that resets permissions, or the undoing of such a vmalloc) may
+    flush one range from those to the window, as it did before RFC 2/3: excessive, which is excess-flush's business,
+    but not senseless. An empty range at a valid address is harmless. Where the journal has no FLUSH_ARGS, the flush's
+    own range is looked at. State: the tasks whose call under way has cleared direct-map pages.
     """
 
     NAME = "flush-range-sanity"
     NEEDS = frozenset({FLUSH_BEGIN})
 
+    def begin(self, journal: Journal) -> None:
+        super().begin(journal)
+        self._cleared_direct_map: set[int] = set()
+
     def handlers(self) -> dict[int, Handler]:
-        return {FLUSH_BEGIN if self.state.is_coarse else FLUSH_ARGS: self.on_flush}
+        return {
+            FLUSH_BEGIN if self.state.is_coarse else FLUSH_ARGS: self.on_flush,
+            UNMAP_BEGIN: self.on_unmap_begin,
+            API_END: self.on_api_end,
+        }
+
+    def on_unmap_begin(self, number: int, event: Event) -> None:
+        if self.state.direct_map.start <= event[4] < self.state.direct_map.end:
+            self._cleared_direct_map.add(event[1])
+
+    def on_api_end(self, number: int, event: Event) -> None:
+        self._cleared_direct_map.discard(event[1])
 
     def on_flush(self, number: int, event: Event) -> None:
         start, end = event[4], event[6]
         if start > end:
             self._report(number, event, BACKWARDS)
-        elif start < 0 or (end < FULL_END and not self._is_inside(start, end, self.state.entry_of(event))):
+        elif start < 0 or (end < FULL_END and not self._is_inside(start, end, event[1])):
             self._report(number, event, OUTSIDE)
 
-    def _is_inside(self, start: int, end: int, entry: str) -> bool:
+    def _is_inside(self, start: int, end: int, task: int) -> bool:
         window, direct = self.state.window, self.state.direct_map
         if not window.pages or (window.start <= start and end <= window.end):
             return True
         if direct.pages and direct.start <= start and end <= direct.end:
             return True
-        is_hull_allowed = direct.pages > 0 and entry == RESET_FREE
-        return is_hull_allowed and min(window.start, direct.start) <= start and end <= max(window.end, direct.end)
+        return task in self._cleared_direct_map and min(window.start, direct.start) <= start and end <= max(window.end, direct.end)
 
     def _report(self, number: int, event: Event, mechanism: str) -> None:
         task = self.state.task(event)

@@ -188,7 +188,7 @@ class ModelBackend:
         if op.slot in self._slots:
             return False
         flags = VM_FLUSH_RESET_PERMS if wants_reset else 0
-        address = self._call("vmalloc", 0, op.pages, lambda: self.vmalloc.vmalloc(op.pages << PAGE_SHIFT, flags))
+        address = self._call("vmalloc_reset" if wants_reset else "vmalloc", 0, op.pages, lambda: self.vmalloc.vmalloc(op.pages << PAGE_SHIFT, flags))
         if address:
             self._put(op.slot, Slot(address, op.pages, [], True, wants_reset))
         return True
