@@ -8,8 +8,9 @@ The answer goes into a fingerprint, so it uses only features that another seed o
   call detached that. Whether the walk then skips it (latched before the visit), or never sees it (erased before), or
   went by while it was still alive, is chance; that neither its dirty range nor the lazy list speaks for its older
   debts is the bug. One fingerprint.
-- A *fully used* block is visited only by a visit made when it was already fully used, or one that read its dirty
-  range: what a purge looked at before the block filled up is chance as well.
+- A block is *visited* by a call that read its dirty range, or locked it without reading `free`: a purge that looks whether
+  the block is purgeable (its lockless test may err, then it locks and finds out) is chance. A *fully used* block is
+  visited only by a look made when it was already fully used, or one that read its dirty range.
 - Everything else is told apart.
 """
 
@@ -101,7 +102,7 @@ def _live_block_blame(call: ApiCall, page: PageState, block: ObjectState, role: 
         return Blame(role, NEVER_VISITED)
     if visit.min_at >= 0 or visit.max_at >= 0:
         return Blame(role, _with_hull(call, page, block, visit), visit.locks)
-    if role == FULL_BLOCK and visit.last_lock < block.free_zero_at:
+    if not visit.looks or (role == FULL_BLOCK and visit.last_lock < block.free_zero_at):
         return Blame(role, NEVER_VISITED)
     return Blame(role, SKIPPED, visit.locks)
 

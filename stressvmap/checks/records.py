@@ -25,7 +25,9 @@ class Visit:
 
     __slots__ = (
         "first",
+        "free_at",
         "last_lock",
+        "looks",
         "locks",
         "max_at",
         "max_is_unlocked",
@@ -40,6 +42,10 @@ class Visit:
         """Number of the first lock or read of its dirty range."""
         self.last_lock = NOWHERE
         """Number of the last LOCK of its vb->lock by this call."""
+        self.looks = 0
+        """Lock holds in which `free` was not read: looks at its dirty space, not decisions whether to purge it."""
+        self.free_at = NOWHERE
+        """Number of the last read of its `free` by this call."""
         self.min_at = NOWHERE
         self.min_value = 0
         self.max_at = NOWHERE

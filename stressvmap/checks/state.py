@@ -445,13 +445,18 @@ class State(Check):
 
     def on_read(self, number: int, event: Event) -> None:
         field = event[5]
-        if field != "dirty_min" and field != "dirty_max":
+        if field != "dirty_min" and field != "dirty_max" and field != "free":
             return
         task = self.tasks.get(event[1])
         if task is None or not task.calls:
             return
         visits = task.calls[-1].visits
         visit = visits.get(event[4])
+        if field == "free":
+            if visit is not None and visit.free_at < visit.last_lock:
+                visit.free_at = number
+                visit.looks -= 1
+            return
         if visit is None:
             visit = visits[event[4]] = Visit(number)
         has_mutex = task.holds(PURGE_LOCK)
@@ -515,6 +520,7 @@ class State(Check):
                 visit = call.visits[event[4]] = Visit(number)
                 visit.locks = task.lock_classes()
             visit.last_lock = number
+            visit.looks += 1
         elif lock_class in LAZY_LOCKS:
             call.lazy_locked_at = number
 

@@ -95,7 +95,7 @@ class StateCheck(Check):
         class_name = target.class_name if target is not None and target.class_name else "object"
         pages = ""
         if target is not None and target.start >= 0:
-            pages = f" of {PageRange(target.start, target.start + self.state.block_bits)}"
+            pages = f" of pages [{target.start:#x}, {target.start + self.state.block_bits:#x})"
         return f"{class_name} {object_id >> 20}.{object_id & 0xFFFFF}{pages}"
 
 
