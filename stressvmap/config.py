@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stressvmap.scenario import Scenario
+from stressvmap.scenario import WORKLOADS, Scenario
 
 THREADS = "threads"
 CONTROLLED = "controlled"
@@ -33,3 +33,23 @@ class RunSpec:
     keep_journals: bool = False
     stall_seconds: float = 30.0
     """Thread runtime: no scheduling point in so long ends the run, inconclusive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoakConfig:
+    """A soak: rounds with fresh seeds, each of one version under one scenario drawn from these lists, until `seconds` are used up."""
+
+    versions: tuple[str, ...] = ("v6.4", "rfc-3of3", "v6.5")
+    workloads: tuple[str, ...] = WORKLOADS
+    runtimes: tuple[str, ...] = (THREADS, CONTROLLED)
+    cpus: tuple[int, ...] = (2, 4, 8)
+    block_bits: tuple[int, ...] = (8, 16, 64)
+    scenario: Scenario = field(default_factory=Scenario)
+    """What all rounds share; workload, CPUs and block size are drawn."""
+    seed: int = 1
+    seconds: float = 28_800.0
+    """Of all sittings of this soak together."""
+    round_seconds: float = 30.0
+    canary_every: int = 10
+    """Each so many rounds one is a canary, the first included."""
+    jobs: int = 1

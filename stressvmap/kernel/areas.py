@@ -116,7 +116,7 @@ class VmapTree:
         self.machine.runtime.point(TREE_INSERT, area.id, self.name)
         node = AreaNode(area.start_raw(), area.end_raw(), area)
         if not self.tree.insert(node):
-            self.machine.WARN_ON(True, f"vmalloc bug: an area to insert overlaps one in the {self.name} tree")
+            self.machine.WARN_ON(True, f"an area to insert overlaps one in the {self.name} tree")
             return False
         area.node = node
         self.machine.record(TREE_INSERT, area.id, self.name, 0)
@@ -127,7 +127,7 @@ class VmapTree:
         """unlink_va."""
         self.machine.runtime.point(TREE_ERASE, area.id, self.name)
         area.touch(TREE_ERASE, "rb_node")
-        if self.machine.WARN_ON(area.node is None, "unlink_va: the area is in no tree"):
+        if self.machine.WARN_ON(area.node is None, "the area is in no tree"):
             return
         self._unlink(area)
         self._went(area.start_raw(), area.end_raw())
@@ -157,7 +157,7 @@ class VmapTree:
         start, end = area.start_raw(), area.end_raw()
         neighbours = self.tree.neighbours_of(start, end)
         if neighbours is None:
-            machine.WARN_ON(True, f"vmalloc bug: an area to merge overlaps one in the {self.name} tree")
+            machine.WARN_ON(True, f"an area to merge overlaps one in the {self.name} tree")
             return None
         before, after = neighbours
         merged = area
@@ -201,7 +201,7 @@ class VmapTree:
             self._resize(hole, node.rb_start, start)
         else:
             if spare is None:
-                self.machine.WARN_ON(True, "adjust_va_to_fit_type: no memory to split a hole")
+                self.machine.WARN_ON(True, "no memory to split a hole")
                 return window_end, None
             left_start = node.rb_start
             self._resize(hole, end, node.rb_end)

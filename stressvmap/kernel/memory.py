@@ -91,14 +91,14 @@ class Memory:
         """Map `frames` at `address`: 0, or -ENOMEM / -EBUSY with a prefix mapped. mm/vmalloc.c:vmap_pages_range_noflush."""
         machine = self.machine
         page = address >> PAGE_SHIFT
-        machine.BUG_ON(not frames, "vmap_pages_range_noflush of an empty range")
+        machine.BUG_ON(not frames, "mapping of an empty range")
         for frame in frames:
             if machine.should_fail(PTE_ALLOC):
                 return -ENOMEM
             machine.runtime.point(PTE_SET, -page, "pte")
             if page in self.table:
                 machine.record(PTE_BUSY, page, self.table[page], 0)
-                machine.WARN_ON(True, "vmap_pages_pte_range: a present PTE in a range to map")
+                machine.WARN_ON(True, "a present PTE in a range to map")
                 return -EBUSY
             self.table[page] = frame
             machine.record(PTE_SET, page, frame, 0)

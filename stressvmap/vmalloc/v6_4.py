@@ -145,7 +145,7 @@ class V6_4(Vmalloc):
     def free_vmap_area_noflush(self, va: VmapArea) -> None:
         """mm/vmalloc.c:free_vmap_area_noflush (v6.4): an area unlinked and unmapped becomes a lazy one. It may be coalesced, and `va` freed, here."""
         nr_lazy_max = self.lazy_max_pages()
-        if self.machine.WARN_ON(va.node is not None, "free_vmap_area_noflush: the area is still on a list"):
+        if self.machine.WARN_ON(va.node is not None, "the area is still on a list"):
             return
         nr_lazy = self.vmap_lazy_nr.add_return((va.va_end - va.va_start) >> PAGE_SHIFT)
         with self.purge_vmap_area_lock:
@@ -225,7 +225,7 @@ class V6_4(Vmalloc):
     def vmap_block_vaddr(self, va_start: int, pages_off: int) -> int:
         """mm/vmalloc.c:vmap_block_vaddr (v6.4)."""
         addr = va_start + (pages_off << PAGE_SHIFT)
-        self.machine.BUG_ON(self.addr_to_vb_idx(addr) != self.addr_to_vb_idx(va_start), "vmap_block_vaddr: the page lies outside the block")
+        self.machine.BUG_ON(self.addr_to_vb_idx(addr) != self.addr_to_vb_idx(va_start), "the page lies outside the block")
         return addr
 
     def bitmap_mask(self, offset: int, order: int) -> int:
@@ -245,7 +245,7 @@ class V6_4(Vmalloc):
 
         vaddr = self.vmap_block_vaddr(va.va_start, 0)
         vb.va = va
-        self.machine.BUG_ON(self.VMAP_BBMAP_BITS <= 1 << order, "new_vmap_block: nothing would be left free")
+        self.machine.BUG_ON(self.VMAP_BBMAP_BITS <= 1 << order, "nothing would be left free")
         vb.used_map = 0
         vb.free = self.VMAP_BBMAP_BITS - (1 << order)
         vb.dirty = 0
@@ -272,7 +272,7 @@ class V6_4(Vmalloc):
         """mm/vmalloc.c:free_vmap_block (v6.4): a dead block leaves the index, its area goes lazy, and RCU frees it. Called without vb->lock."""
         xa = self.addr_to_vb_xa(vb.va.va_start)
         tmp = xa.erase(self.addr_to_vb_idx(vb.va.va_start))
-        self.machine.BUG_ON(tmp is not vb, "free_vmap_block: another block, or none, was in its place in the xarray")
+        self.machine.BUG_ON(tmp is not vb, "another block, or none, was in its place in the xarray")
         with self.vmap_area_lock:
             self.vmap_area_root.erase(vb.va)
         self.free_vmap_area_noflush(vb.va)
@@ -313,9 +313,9 @@ class V6_4(Vmalloc):
     @kernel_function
     def vb_alloc(self, size: int) -> int:
         """mm/vmalloc.c:vb_alloc (v6.4): `size` bytes from a block of this CPU's list, or from a new one: the address, 0, or an error."""
-        self.machine.BUG_ON(size & (PAGE_SIZE - 1) != 0, "vb_alloc: size is not page aligned")
-        self.machine.BUG_ON(size > self.VMAP_MAX_ALLOC << PAGE_SHIFT, "vb_alloc: size is above VMAP_MAX_ALLOC")
-        if self.machine.WARN_ON(size == 0, "vb_alloc of nothing"):
+        self.machine.BUG_ON(size & (PAGE_SIZE - 1) != 0, "size is not page aligned")
+        self.machine.BUG_ON(size > self.VMAP_MAX_ALLOC << PAGE_SHIFT, "size above VMAP_MAX_ALLOC")
+        if self.machine.WARN_ON(size == 0, "allocation of nothing"):
             return 0
         order = get_order(size)
         vaddr = 0
@@ -343,8 +343,8 @@ class V6_4(Vmalloc):
     @kernel_function
     def vb_free(self, addr: int, size: int) -> None:
         """mm/vmalloc.c:vb_free (v6.4). Unmap `size` bytes at `addr`; the TLB debt is recorded, not paid."""
-        self.machine.BUG_ON(size & (PAGE_SIZE - 1) != 0, "vb_free: size is not page aligned")
-        self.machine.BUG_ON(size > self.VMAP_MAX_ALLOC << PAGE_SHIFT, "vb_free: size is above VMAP_MAX_ALLOC")
+        self.machine.BUG_ON(size & (PAGE_SIZE - 1) != 0, "size is not page aligned")
+        self.machine.BUG_ON(size > self.VMAP_MAX_ALLOC << PAGE_SHIFT, "size above VMAP_MAX_ALLOC")
         order = get_order(size)
         offset = (addr & (self.VMAP_BLOCK_SIZE - 1)) >> PAGE_SHIFT
         vb = self.machine.deref(self.addr_to_vb_xa(addr).load(self.addr_to_vb_idx(addr)))
@@ -361,7 +361,7 @@ class V6_4(Vmalloc):
         vb.dirty_max = max(vb.dirty_max, offset + (1 << order))
         vb.dirty += 1 << order
         if vb.dirty == self.VMAP_BBMAP_BITS:
-            self.machine.BUG_ON(vb.free != 0, "vb_free: a wholly dirty block has free space")
+            self.machine.BUG_ON(vb.free != 0, "a wholly dirty block has free space")
             vb.lock.unlock()
             self.free_vmap_block(vb)
         else:
@@ -420,14 +420,14 @@ class V6_4(Vmalloc):
         """mm/vmalloc.c:vm_unmap_ram (v6.4)."""
         size = count << PAGE_SHIFT
         self.machine.might_sleep()
-        self.machine.BUG_ON(not self.VMALLOC_START <= mem <= self.VMALLOC_END, "vm_unmap_ram: the address is outside the window")
-        self.machine.BUG_ON(mem & (PAGE_SIZE - 1) != 0, "vm_unmap_ram: the address is not page aligned")
+        self.machine.BUG_ON(not self.VMALLOC_START <= mem <= self.VMALLOC_END, "the address is outside the window")
+        self.machine.BUG_ON(mem & (PAGE_SIZE - 1) != 0, "the address is not page aligned")
         if count <= self.VMAP_MAX_ALLOC:
             self.vb_free(mem, size)
             return
         va = self.find_unlink_vmap_area(mem)
         if va is None:
-            self.machine.WARN_ON(True, "vm_unmap_ram: no area at that address")
+            self.machine.WARN_ON(True, "no area at that address")
             return
         self.free_unmap_vmap_area(va)
 
@@ -484,7 +484,7 @@ class V6_4(Vmalloc):
             return
         vm = self.remove_vm_area(addr)
         if vm is None:
-            self.machine.WARN_ON(True, "Trying to vfree() nonexistent vm area")
+            self.machine.WARN_ON(True, "no area at the address to free")
             return
         if vm.flags & VM_FLUSH_RESET_PERMS:
             self.vm_reset_perms(vm)

@@ -71,9 +71,9 @@ class V6_5(V6_4):
     @kernel_function
     def vb_alloc(self, size: int) -> int:
         """mm/vmalloc.c:vb_alloc (v6.5): blocks with too little space are passed over without their lock, for `free` only decreases."""
-        self.machine.BUG_ON(size & (PAGE_SIZE - 1) != 0, "vb_alloc: size is not page aligned")
-        self.machine.BUG_ON(size > self.VMAP_MAX_ALLOC << PAGE_SHIFT, "vb_alloc: size is above VMAP_MAX_ALLOC")
-        if self.machine.WARN_ON(size == 0, "vb_alloc of nothing"):
+        self.machine.BUG_ON(size & (PAGE_SIZE - 1) != 0, "size is not page aligned")
+        self.machine.BUG_ON(size > self.VMAP_MAX_ALLOC << PAGE_SHIFT, "size above VMAP_MAX_ALLOC")
+        if self.machine.WARN_ON(size == 0, "allocation of nothing"):
             return 0
         order = get_order(size)
         vaddr = 0
@@ -103,8 +103,8 @@ class V6_5(V6_4):
     @kernel_function
     def vb_free(self, addr: int, size: int) -> None:
         """mm/vmalloc.c:vb_free (v6.5): as v6.4, `dirty` written with WRITE_ONCE for its lockless readers."""
-        self.machine.BUG_ON(size & (PAGE_SIZE - 1) != 0, "vb_free: size is not page aligned")
-        self.machine.BUG_ON(size > self.VMAP_MAX_ALLOC << PAGE_SHIFT, "vb_free: size is above VMAP_MAX_ALLOC")
+        self.machine.BUG_ON(size & (PAGE_SIZE - 1) != 0, "size is not page aligned")
+        self.machine.BUG_ON(size > self.VMAP_MAX_ALLOC << PAGE_SHIFT, "size above VMAP_MAX_ALLOC")
         order = get_order(size)
         offset = (addr & (self.VMAP_BLOCK_SIZE - 1)) >> PAGE_SHIFT
         vb = self.machine.deref(self.addr_to_vb_xa(addr).load(self.addr_to_vb_idx(addr)))
@@ -121,7 +121,7 @@ class V6_5(V6_4):
         vb.dirty_max = max(vb.dirty_max, offset + (1 << order))
         vb.WRITE_ONCE("dirty", vb.dirty + (1 << order))
         if vb.dirty == self.VMAP_BBMAP_BITS:
-            self.machine.BUG_ON(vb.free != 0, "vb_free: a wholly dirty block has free space")
+            self.machine.BUG_ON(vb.free != 0, "a wholly dirty block has free space")
             vb.lock.unlock()
             self.free_vmap_block(vb)
         else:
