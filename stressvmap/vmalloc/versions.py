@@ -33,6 +33,8 @@ BUILT_IN: Final[dict[str, type[Vmalloc]]] = {version.NAME: version for version i
 NEWEST: Final = V6_5.NAME
 
 _PATH_AND_CLASS: Final = re.compile(r"(?P<path>.+?\.py)(?::(?P<name>[^/:]*))?\Z", re.DOTALL)
+_SAFE_NAME: Final = re.compile(r"[\w.+:-]{1,80}")
+"""A version's name becomes part of file names."""
 _PACKAGE_FOLDER: Final = Path(stressvmap.kernel.__file__ or "").resolve().parent.parent
 
 
@@ -44,7 +46,7 @@ def load(name: str) -> type[Vmalloc]:
     match = _PATH_AND_CLASS.match(name)
     if match is None:
         raise ConfigError(_unknown(name))
-    return _load_patch(name, match["path"], match["name"])
+    return _load_patch(match["path"], match["name"])
 
 
 def is_patch_file(name: str) -> bool:
@@ -70,14 +72,18 @@ def _unknown(name: str) -> str:
 # -- a user's own patch file ------------------------------------------------------------------------------
 
 
-def _load_patch(name: str, path_text: str, class_name: str | None) -> type[Vmalloc]:
+def _load_patch(path_text: str, class_name: str | None) -> type[Vmalloc]:
     module = _load_module(Path(path_text), path_text)
     if class_name is None:
         version = _only_version(module, path_text)
     else:
         version = _named_version(module, path_text, class_name)
     if "NAME" not in vars(version):
-        version.NAME = name
+        version.NAME = f"{Path(path_text).name}:{version.__name__}"
+    if not _SAFE_NAME.fullmatch(str(version.NAME)):
+        raise PatchError(
+            f"{path_text}: {version.__name__}.NAME is {version.NAME!r}; letters, digits and . _ + : - it may hold"
+        )
     for cls in reversed(version.__mro__):
         if cls.__module__ == module.__name__:
             _mark_overrides(cls)

@@ -44,7 +44,7 @@ def test_a_patch_in_a_file_is_loaded_by_its_class_name(tmp_path: Path) -> None:
     name = patch_file(tmp_path, PATCH) + ":MyPatch"
     version = versions.load(name)
     assert issubclass(version, V6_5)
-    assert name == version.NAME
+    assert version.NAME == "patch.py:MyPatch"
     assert vars(sys.modules[version.__module__])["IS_USER_PATCH"] is True
     assert versions.load(name) is version
 
@@ -82,6 +82,7 @@ def test_an_override_of_a_kernel_function_carries_its_name_and_a_new_method_none
         ),
         (PATCH, ":Other", r"has no class 'Other'; it has MyPatch"),
         (PATCH + "class B(V6_5): pass\n", "", r"defines 2 versions \(MyPatch, B\): say which, as .*patch\.py:B"),
+        (PATCH.replace("def vb_free", "NAME = 'a/b'\n    def vb_free"), "", r"MyPatch\.NAME is 'a/b'"),
         ("x = '\0'\n", "", r"patch\.py:1: .*null bytes"),
     ],
 )

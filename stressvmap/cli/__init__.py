@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: parse, call, print. No logic.
+
+`main` turns everything that can go wrong into one message and an exit status (docs/usage.md), never a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import typer
+from typer.main import get_command
+
+from stressvmap.cli.interrupt import STOPPED_STATUS
+from stressvmap.cli.output import PLACE, close_stdout, complain, print_object
+from stressvmap.cli.stress import stress
+from stressvmap.errors import StressVmapError
+from stressvmap.result import SCHEMA
+from stressvmap.version import __version__
+
+USAGE_STATUS: Final = 2
+HARNESS_STATUS: Final = 3
+TRACEBACK_FILE: Final = "traceback.txt"
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command()(stress)
+
+
+@app.callback(invoke_without_command=True)
+def _stressvmap(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version of stressvmap and exit.", is_eager=True),
+) -> None:
+    """Stress the vmap-block layer of mm/vmalloc.c, retold in Python, and check what every CPU may still translate.
+
+    \b
+    Start with
+        stressvmap stress --version v6.4
+    """
+    if version:
+        print(f"stressvmap {__version__}")
+        raise typer.Exit(0)
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(USAGE_STATUS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the process's exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    PLACE.folder = None
+    try:
+        status = get_command(app).main(args=given, prog_name="stressvmap", standalone_mode=False)
+        sys.stdout.flush()
+        return int(status or 0)
+    except KeyboardInterrupt:
+        return STOPPED_STATUS
+    except BrokenPipeError:
+        close_stdout()
+        return 0
+    except StressVmapError as error:
+        return _fail(given, str(error), error.exit_status)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)
+        if callable(usage):
+            return _fail(given, f"{_one_line(usage())} (stressvmap {_command(given)}--help tells more)", USAGE_STATUS)
+        where = _keep_traceback(error)
+        told = f"failed, a bug of ours: {type(error).__name__}: {_one_line(str(error))}; the traceback is in {where}"
+        return _fail(given, told, HARNESS_STATUS)
+
+
+def _fail(given: Sequence[str], message: str, status: int) -> int:
+    """One message to standard error, and with --json the one object on standard output."""
+    complain(message)
+    if "--json" in given:
+        command = _command(given).strip()
+        told = {"schema": SCHEMA, "command": command, "verdict": "error", "exit_status": status, "error": message}
+        print_object(told)
+    return status
+
+
+def _command(given: Sequence[str]) -> str:
+    names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    return f"{given[0]} " if given and given[0] in names else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _keep_traceback(error: BaseException) -> Path:
+    """Write the traceback where the run's evidence lies, or to a temporary file."""
+    text = "".join(traceback.format_exception(error))
+    if PLACE.folder is not None:
+        try:
+            path = PLACE.folder / TRACEBACK_FILE
+            path.write_text(text, encoding="utf-8")
+            return path
+        except OSError:
+            pass
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="stressvmap-", suffix="-traceback.txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(text)
+    return Path(file.name)

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`stressvmap stress`: run versions under workloads and say what they violate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from loguru import logger
+
+from stressvmap.cli import run_folder
+from stressvmap.cli.config_file import StressConfig, read_stress_file, with_options
+from stressvmap.cli.interrupt import Interrupt
+from stressvmap.cli.options import Checks, Json, Limits, Out, Quiet, Verbose
+from stressvmap.cli.output import log_to, print_lines, print_object, start_log
+from stressvmap.config import RunSpec
+from stressvmap.errors import ConfigError
+from stressvmap.report.live import View, view_for
+from stressvmap.report.saved import RESULT_FILE, Summary, to_json, write_atomically
+from stressvmap.report.verdict import render
+from stressvmap.result import RunResult
+from stressvmap.stress import expect as expectations
+from stressvmap.stress import harness
+
+SECONDS_DEFAULT: Final = 10.0
+
+COMMAND: Final = "stress"
+
+
+def stress(
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A TOML file; options given here take precedence.")
+    ] = None,
+    version: Annotated[
+        list[str] | None,
+        typer.Option(metavar="V", help="A version, or ./file.py:ClassName (repeatable). See `versions`."),
+    ] = None,
+    workload: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A workload (repeatable; default: mixed).")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(metavar="threads|controlled", help="Free-running threads, or chosen switches.")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(metavar="S", help="Of the controlled runtime: random.")] = None,
+    check: Checks = None,
+    cpus: Annotated[int | None, typer.Option(metavar="N", help="Simulated CPUs.")] = None,
+    block_bits: Annotated[
+        int | None, typer.Option(metavar="N", help="Pages of a vmap block; max_alloc follows, unless a file sets it.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="X", help="Time for all runs together (default: 10).")
+    ] = None,
+    schedules: Annotated[int | None, typer.Option(metavar="N", help="Executions of each run.")] = None,
+    operations: Annotated[int | None, typer.Option(metavar="N", help="Operations of each run.")] = None,
+    steps_max: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps after which an execution is given up.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Decides all programs and, if controlled, all switches.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", help="Processes that share the executions of a run.")] = None,
+    stop_at_first: Annotated[
+        bool, typer.Option("--stop-at-first", help="End a run at its first violation that is not known.")
+    ] = False,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CHECK", help="Exit 0 if just these fire (repeatable; CHECK[:FINGERPRINT], known, or none)."
+        ),
+    ] = None,
+    limit: Limits = None,
+    keep_journals: Annotated[
+        bool, typer.Option("--keep-journals", help="Keep the journal of every execution.")
+    ] = False,
+    out: Out = None,
+    json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Hammer versions with worker threads on simulated CPUs, and check what every CPU may still translate.
+
+    Exit status: 0 nothing violated, 1 violated, 2 bad input, 3 harness failed, 4 inconclusive, 130 stopped.
+
+    \b
+    Example: the real bug of v6.4 in ten seconds
+        stressvmap stress --version v6.4
+    Example: your own patch, under switches that its seed decides
+        stressvmap stress --version ./my_patch.py:MyPatch --runtime controlled --seed 7
+    Example: what `make stress` does
+        stressvmap stress --config configs/stress.toml
+    """
+    start_log(verbose, is_quiet=quiet)
+    given = {
+        "versions": _tuple(version),
+        "workloads": _tuple(workload),
+        "runtime": runtime,
+        "strategy": strategy,
+        "seed": seed,
+        "seconds": seconds,
+        "schedules": schedules,
+        "operations": operations,
+        "checks": _tuple(check),
+        "expect": _expect(expect),
+        "jobs": jobs,
+        "stop_at_first": stop_at_first or None,
+        "keep_journals": keep_journals or None,
+    }
+    scenario = {
+        "cpus": ("--cpus", cpus),
+        "block_bits": ("--block-bits", block_bits),
+        "steps_max": ("--steps-max", steps_max),
+    }
+    resolved = _resolve(config, given, scenario, _limits(limit))
+    resolved.validate()
+    folder = run_folder.create(COMMAND, out)
+    log_to(folder)
+    write_atomically(folder / run_folder.CONFIG_FILE, resolved.to_toml())
+    summary = run_all(resolved, folder, view_for(is_quiet=quiet or json))
+    if json:
+        print_object(summary.as_dict())
+    else:
+        print_lines(render(summary, folder))
+    return summary.exit_status
+
+
+def _tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    return tuple(values) if values else None
+
+
+def _expect(values: Sequence[str] | None) -> str | tuple[str, ...] | None:
+    """`--expect known`, `--expect none` (nothing may fire), or the checks named."""
+    if not values:
+        return None
+    if list(values) == ["none"]:
+        return ()
+    return values[0] if list(values) == [expectations.KNOWN] else tuple(values)
+
+
+def _limits(values: Sequence[str] | None) -> dict[str, float]:
+    limits: dict[str, float] = {}
+    for text in values or ():
+        name, _, value = text.partition("=")
+        try:
+            limits[name] = float(value)
+        except ValueError:
+            raise ConfigError(f"--limit {text}: expected CHECK=NUMBER, such as excess-flush=100") from None
+    return limits
+
+
+def _resolve(
+    path: Path | None, given: dict[str, Any], scenario: dict[str, tuple[str, int | None]], limits: dict[str, float]
+) -> StressConfig:
+    """The configuration of this run: the file's, or the default, with what the command line says."""
+    config = StressConfig() if path is None else read_stress_file(path)
+    changes = {key: value for key, value in given.items() if value is not None}
+    _require_positive(changes)
+    keys: dict[str, tuple[str, Any]] = {
+        key: (name, value) for key, (name, value) in scenario.items() if value is not None
+    }
+    if limits:
+        keys["limits"] = ("--limit", limits)
+    config = with_options(config, changes, keys)
+    if config.seconds is None and config.schedules is None and config.operations is None:
+        config = replace(config, seconds=SECONDS_DEFAULT)
+    return config
+
+
+def _require_positive(changes: dict[str, Any]) -> None:
+    for key in ("seconds", "schedules", "operations", "jobs"):
+        value = changes.get(key)
+        if value is not None and not 0 < value < 1e12:
+            raise ConfigError(f"--{key} {value}: must be above 0 (and below 10^12)")
+    if changes.get("seed", 0) < 0:
+        raise ConfigError(f"--seed {changes['seed']}: must be at least 0")
+    if changes.get("runtime", "threads") not in ("threads", "controlled"):
+        raise ConfigError(f"--runtime {changes['runtime']}: is not one of threads, controlled")
+
+
+def run_all(config: StressConfig, folder: Path, view: View) -> Summary:
+    """Run every version under every workload; result.json holds what ran, however it ends."""
+    specs = config.specs()
+    summary = Summary(COMMAND, is_single=len(specs) == 1)
+    ran: list[tuple[RunSpec, RunResult]] = []
+    try:
+        with Interrupt() as interrupt, view:
+            for number, spec in enumerate(specs, 1):
+                if interrupt():
+                    break
+                result = _run_one(spec, config.jobs, folder, view, interrupt, (number, len(specs)))
+                ran.append((spec, result))
+                summary.runs.append(result)
+        summary.is_stopped = interrupt() > 0
+        summary.expect_unmet = [] if summary.is_stopped else expectations.settle(ran)
+    finally:
+        if summary.runs:
+            write_atomically(folder / RESULT_FILE, to_json(summary.as_dict()) + "\n")
+    return summary
+
+
+def _run_one(
+    spec: RunSpec, jobs: int, folder: Path, view: View, interrupt: Interrupt, position: tuple[int, int]
+) -> RunResult:
+    title = f"{spec.version}, {spec.scenario.workload}, {spec.runtime}"
+    logger.info("{} (seed {}) starts", title, spec.seed)
+    view.begin(title, *position)
+    result = harness.run(spec, folder=folder, progress=view.update, stop=interrupt, jobs=jobs)
+    for reason in result.inconclusive:
+        logger.info("inconclusive: {}", reason)
+    if result.harness_error:
+        logger.error("the harness failed: {}", result.harness_error)
+    logger.info(
+        "{}: {}, {} executions, {} operations, {} findings", title, result.verdict, result.schedules, result.operations,
+        len(result.findings),
+    )  # fmt: skip
+    return result

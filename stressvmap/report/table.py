@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Versions side by side: which checks fired, what the flushes cost. A column a version, at most 80 characters wide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from rich.text import Text
+
+from stressvmap.result import RunResult
+
+LABEL_WIDTH: Final = 44
+COLUMN_WIDTH: Final = 12
+VERSIONS_A_ROW: Final = (80 - LABEL_WIDTH) // COLUMN_WIDTH
+
+COSTS: Final = {
+    "flush_calls": "flush calls",
+    "flushed_pages": "pages flushed",
+    "owed_pages": "pages owed",
+    "excess_pages": "excess pages (flushed, not owed)",
+    "reflushed_pages": "pages flushed again",
+    "double_counted_blocks": "double-counted blocks",
+}
+"""Metrics of the table, with their labels."""
+
+
+def by_version(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
+    """The runs of each version, in their order."""
+    groups: dict[str, list[RunResult]] = {}
+    for run in runs:
+        groups.setdefault(run.version, []).append(run)
+    return groups
+
+
+def table(runs: Sequence[RunResult]) -> Iterator[Text]:
+    """The lines of the table; more versions than fit go below each other."""
+    groups = by_version(runs)
+    names = list(groups)
+    for first in range(0, len(names), VERSIONS_A_ROW):
+        if first:
+            yield Text()
+        yield from _block({name: groups[name] for name in names[first : first + VERSIONS_A_ROW]})
+
+
+def _block(groups: dict[str, list[RunResult]]) -> Iterator[Text]:
+    columns = list(groups.values())
+    yield _line("executions with a violation of", [Text(_short(name)) for name in groups], "bold")
+    kinds = sorted(
+        {(finding.check, finding.fingerprint) for runs in columns for run in runs for finding in run.findings}
+    )
+    for check, fingerprint in kinds:
+        yield _line(f"  {check} {fingerprint}", [_count(runs, fingerprint) for runs in columns])
+    if not kinds:
+        yield _line("  any check", [Text("none") for _ in columns])
+    yield _line("costs, all workloads together", [Text() for _ in columns], "bold")
+    for metric, label in COSTS.items():
+        yield _line(f"  {label}", [_sum(runs, metric) for runs in columns])
+    yield _line("how much", [Text() for _ in columns], "bold")
+    counts: dict[str, Callable[[RunResult], int]] = {
+        "executions": lambda run: run.schedules,
+        "operations": lambda run: run.operations,
+    }
+    for label, of in counts.items():
+        yield _line(f"  {label}", [Text(f"{sum(map(of, runs)):,}") for runs in columns])
+
+
+def _line(label: str, cells: Sequence[Text], style: str = "") -> Text:
+    line = Text(f"{label:<{LABEL_WIDTH}}"[: max(LABEL_WIDTH, len(label))], style=style)
+    for cell in cells:
+        line.append(" " * max(1, COLUMN_WIDTH - len(cell)))
+        line.append_text(cell)
+    return line
+
+
+def _short(name: str) -> str:
+    return name if len(name) < COLUMN_WIDTH else "…" + name[-(COLUMN_WIDTH - 2) :]
+
+
+def _count(runs: Sequence[RunResult], fingerprint: str) -> Text:
+    findings = [finding for run in runs for finding in run.findings if finding.fingerprint == fingerprint]
+    if not findings:
+        return Text("-", style="dim")
+    count = sum(finding.count for finding in findings)
+    if all(finding.known for finding in findings):
+        return Text(f"{count:,} known", style="yellow")
+    return Text(f"{count:,} NEW", style="bold red")
+
+
+def _sum(runs: Sequence[RunResult], metric: str) -> Text:
+    values = [run.metrics[metric] for run in runs if metric in run.metrics]
+    return Text(f"{sum(values):,.0f}") if values else Text("not measured", style="dim")

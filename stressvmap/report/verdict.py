@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The short verdict a command ends with: what was violated, its story, where the evidence lies, what was checked.
+
+It needs no documentation: each line says what it is about. One paragraph a version; distinct findings are told once.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from rich.text import Text
+
+from stressvmap.report.saved import Summary
+from stressvmap.report.table import by_version, table
+from stressvmap.result import CLEAN, INCONCLUSIVE, VIOLATED, Finding, RunResult
+
+STORY_LINES_MAX: Final = 24
+"""Of a story; the whole of it is in result.json."""
+_STYLES: Final = {VIOLATED: "bold red", INCONCLUSIVE: "bold yellow", CLEAN: "bold green"}
+
+
+def render(summary: Summary, folder: Path | None) -> Iterator[Text]:
+    """The lines of the verdict. `folder`: where the evidence lies."""
+    groups = by_version(summary.runs)
+    for runs in groups.values():
+        yield from _version(runs, folder)
+        yield Text()
+    if len(summary.runs) > 1:
+        yield from table(summary.runs)
+        yield Text()
+    yield from _conclusion(summary)
+
+
+@dataclass(slots=True)
+class _Merged:
+    """A finding over the runs of one version."""
+
+    first: Finding
+    count: int = 0
+    workloads: list[str] = field(default_factory=list)
+
+
+def _merge(runs: Sequence[RunResult]) -> list[_Merged]:
+    merged: dict[tuple[str, str], _Merged] = {}
+    for run in runs:
+        for finding in run.findings:
+            entry = merged.setdefault((finding.check, finding.fingerprint), _Merged(finding))
+            entry.count += finding.count
+            workload = str(run.scenario.get("workload", ""))
+            if workload and workload not in entry.workloads:
+                entry.workloads.append(workload)
+    return sorted(merged.values(), key=lambda entry: (entry.first.known, entry.first.check, entry.first.fingerprint))
+
+
+def _version(runs: Sequence[RunResult], folder: Path | None) -> Iterator[Text]:
+    findings = _merge(runs)
+    yield _headline(runs, findings)
+    for entry in findings:
+        yield Text()
+        yield from _finding(entry, runs, folder)
+    if findings:
+        yield Text()
+    yield from _what_was_checked(runs)
+    yield from _not_run(runs)
+    for run in runs:
+        yield from _reservations(run, with_workload=len(runs) > 1)
+
+
+def _headline(runs: Sequence[RunResult], findings: Sequence[_Merged]) -> Text:
+    run = runs[0]
+    verdict = next(verdict for verdict in (VIOLATED, INCONCLUSIVE, CLEAN) if verdict in {run.verdict for run in runs})
+    workloads = [str(run.scenario.get("workload", "")) for run in runs]
+    what = workloads[0] if len(runs) == 1 else f"{len(runs)} workloads"
+    strategy = f"{run.runtime}, {run.strategy}" if run.strategy else run.runtime
+    about = [part for part in (what, strategy, f"seed {run.seed}" if run.runtime else "") if part]
+    line = Text(f"{run.version or 'unknown version'}: ", style="bold")
+    line.append(verdict.upper(), style=_STYLES[verdict])
+    if findings:
+        new = sum(not entry.first.known for entry in findings)
+        line.append(f", {len(findings)} distinct ({len(findings) - new} known, {new} new)")
+    line.append(f"  ({'; '.join(about)})" if about else "")
+    return line
+
+
+def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None) -> Iterator[Text]:
+    finding = entry.first
+    line = Text("  ")
+    line.append(finding.check, style="bold")
+    line.append("  ")
+    if finding.known:
+        line.append(f"known: {finding.reference or 'declared by the version'}", style="yellow")
+    else:
+        line.append("NEW: the version does not declare it", style="bold red")
+    yield line
+    total = sum(run.schedules for run in runs)
+    seen = f"in {entry.count:,} of {total:,} executions" if total > 1 or entry.count > 1 else "in this execution"
+    where = f", first in execution {finding.first_at_schedule}" if total > 1 else ""
+    workloads = f" ({', '.join(entry.workloads)})" if len(runs) > 1 else ""
+    yield Text(f"    seen {seen}{where}{workloads}")
+    story = finding.message.rstrip().splitlines()
+    for text in story[:STORY_LINES_MAX]:
+        yield Text(f"    | {text}")
+    if len(story) > STORY_LINES_MAX:
+        yield Text(f"    | ... {len(story) - STORY_LINES_MAX} more lines in result.json")
+    yield Text(f"    mechanism:   {finding.mechanism} [{finding.fingerprint}]")
+    if finding.journal:
+        yield Text(f"    evidence:    {journal_path(finding, folder)}")
+        yield Text(f"    look closer: {look_closer(finding, folder)}")
+
+
+def journal_path(finding: Finding, folder: Path | None) -> str:
+    """The finding's journal as a path that a command takes."""
+    return str(folder / finding.journal) if folder is not None else finding.journal
+
+
+def look_closer(finding: Finding, folder: Path | None) -> str:
+    """The command that shows the events about the pages concerned."""
+    pages = f" --range pages:{finding.pages[0]:#x}-{finding.pages[1]:#x}" if len(finding.pages) == 2 else ""
+    return f"stressvmap show {shlex.quote(journal_path(finding, folder))}{pages}"
+
+
+def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
+    debts = sum(int(run.metrics.get("obligations_checked", 0)) for run in runs)
+    parts = [
+        f"{sum(run.schedules for run in runs):,} executions",
+        f"{sum(run.operations for run in runs):,} operations" if any(run.operations for run in runs) else "",
+        f"{sum(run.flushes for run in runs):,} flushes",
+        f"{debts:,} page debts at the return of vm_unmap_aliases" if debts else "",
+        f"{sum(run.seconds for run in runs):.1f} s",
+    ]
+    yield Text(f"  checked: {', '.join(part for part in parts if part)}")
+    windows: dict[str, list[int]] = {}
+    for run in runs:
+        for name, (opened, entered) in run.windows.items():
+            total = windows.setdefault(name, [0, 0])
+            total[0] += opened
+            total[1] += entered
+    if windows:
+        told = [f"{name} {entered:,} of {opened:,}" for name, (opened, entered) in windows.items()]
+        yield Text(f"  another task stepped into: {'; '.join(told)}")
+
+
+def _not_run(runs: Sequence[RunResult]) -> Iterator[Text]:
+    reasons: dict[str, str] = {}
+    for run in runs:
+        reasons.update(run.not_run)
+    for name, reason in reasons.items():
+        yield Text(f"  not run: {name}: {reason}", style="dim")
+
+
+def _reservations(run: RunResult, *, with_workload: bool) -> Iterator[Text]:
+    where = f"{run.scenario.get('workload', '')}: " if with_workload else ""
+    for reason in run.inconclusive:
+        yield Text(f"  inconclusive: {where}{_first_line(reason)}", style="yellow")
+    if run.harness_error:
+        yield Text(f"  THE HARNESS FAILED: {where}{_first_line(run.harness_error)}", style="bold red")
+
+
+def _first_line(text: str) -> str:
+    lines = text.splitlines() or [""]
+    return lines[0] + (" ... (the rest is in result.json)" if len(lines) > 1 else "")
+
+
+def _conclusion(summary: Summary) -> Iterator[Text]:
+    unmet = [reason for run in summary.runs for reason in run.expect_unmet] + summary.expect_unmet
+    for reason in dict.fromkeys(unmet):
+        yield Text(f"not as expected: {reason}", style="bold red")
+    expects = [run.expect for run in summary.runs if run.expect is not None]
+    if expects and not unmet:
+        what = "the declared breakage, and nothing else" if expects[0] == "known" else ", ".join(expects[0])
+        yield Text(f"as expected: {what or 'nothing'} fired", style="green")
+    status = summary.exit_status
+    reasons = {
+        0: "as it should be" if expects else "nothing violated",
+        1: "not as expected" if expects else "violated",
+        3: "the harness failed: a bug of ours",
+        4: "inconclusive",
+        130: "stopped early; what ran is checked",
+    }
+    yield Text(f"exit status {status}: {reasons.get(status, '')}")
