@@ -8,9 +8,9 @@ The answer goes into a fingerprint, so it uses only features that another seed o
   call detached that. Whether the walk then skips it (latched before the visit), or never sees it (erased before), or
   went by while it was still alive, is chance; that neither its dirty range nor the lazy list speaks for its older
   debts is the bug. One fingerprint.
-- A block is *visited* by a call that read its dirty range, or locked it without reading `free`: a purge that looks whether
-  the block is purgeable (its lockless test may err, then it locks and finds out) is chance. A *fully used* block is
-  visited only by a look made when it was already fully used, or one that read its dirty range.
+- A block is *visited* by a call that read its dirty range, or locked it without reading `free`: a purge that looks
+  whether the block is purgeable (its lockless test may err, then it locks and finds out) is chance. A *fully used*
+  block is visited only by a look made when it was already fully used, or one that read its dirty range.
 - Everything else is told apart.
 """
 

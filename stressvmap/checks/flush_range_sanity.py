@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from stressvmap.checks.base import Handler, Mechanism
+from stressvmap.checks.state import State
 from stressvmap.checks.story import StateCheck
 from stressvmap.journal.events import API_END, FLUSH_ARGS, FLUSH_BEGIN, FULL_END, UNMAP_BEGIN, Event
 from stressvmap.journal.journal import Journal
@@ -27,9 +28,13 @@ class FlushRangeSanity(StateCheck):
     NAME = "flush-range-sanity"
     NEEDS = frozenset({FLUSH_BEGIN})
 
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self._cleared_direct_map: set[int] = set()
+
     def begin(self, journal: Journal) -> None:
         super().begin(journal)
-        self._cleared_direct_map: set[int] = set()
+        self._cleared_direct_map = set()
 
     def handlers(self) -> dict[int, Handler]:
         return {
@@ -58,7 +63,8 @@ class FlushRangeSanity(StateCheck):
             return True
         if direct.pages and direct.start <= start and end <= direct.end:
             return True
-        return task in self._cleared_direct_map and min(window.start, direct.start) <= start and end <= max(window.end, direct.end)
+        low, high = min(window.start, direct.start), max(window.end, direct.end)
+        return task in self._cleared_direct_map and low <= start and end <= high
 
     def _report(self, number: int, event: Event, mechanism: str) -> None:
         task = self.state.task(event)

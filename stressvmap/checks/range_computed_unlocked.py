@@ -50,7 +50,9 @@ class RangeComputedUnlocked(StateCheck):
         name = self.object_name(self.state.object(block), block)
         self.report(
             number,
-            Mechanism(self.NAME, (call.entry,), "vmap_block", "dirty range read without vmap_purge_lock", visit.locks),
+            Mechanism(
+                self.NAME, (call.contract(),), "vmap_block", "dirty range read without vmap_purge_lock", visit.locks
+            ),
             f"the flush of {PageRange(event[4], event[6])} came from a dirty range read without vmap_purge_lock",
             [
                 self.call_begins(call),

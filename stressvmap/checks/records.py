@@ -27,8 +27,8 @@ class Visit:
         "first",
         "free_at",
         "last_lock",
-        "looks",
         "locks",
+        "looks",
         "max_at",
         "max_is_unlocked",
         "max_value",
@@ -98,6 +98,7 @@ class ApiCall:
         "entry",
         "event",
         "flushes",
+        "is_reset",
         "lazy_locked_at",
         "owed_pages",
         "page",
@@ -120,10 +121,21 @@ class ApiCall:
         self.flushes: list[Flush] = []
         self.lazy_locked_at = NOWHERE
         """Number of its last LOCK of a lazy tree's lock: in a purge, the detach."""
+        self.is_reset = False
+        """It cleared direct-map pages: it resets permissions (VM_FLUSH_RESET_PERMS), and owes what it clears."""
         self.owed_pages = 0
         """Page debts it is held to (vm_unmap_aliases only)."""
         self.double_counted: set[int] = set()
         """Block objects already counted as counted twice."""
+
+    def contract(self) -> str:
+        """The entry point whose contract it falls under: its own, but for a mapping call that fails and unmaps again.
+
+        A vm_map_ram undoes itself by vm_unmap_ram, a vmalloc by vfree.
+        """
+        if self.is_reset:
+            return "vfree_reset"
+        return "vm_unmap_ram" if self.entry == "vm_map_ram" else self.entry
 
 
 class TaskState:

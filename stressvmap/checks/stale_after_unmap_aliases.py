@@ -43,7 +43,7 @@ class StaleAfterUnmapAliases(StateCheck):
             if page.blame is not None:
                 groups.setdefault((unmap_entry(page), *page.blame.key()), []).append(page)
         for (cleared_by, role, mechanism, locks), pages in groups.items():
-            calls = (cleared_by, call.entry) if call.entry == ALIASES else (call.entry,)
+            calls = (cleared_by, call.entry) if call.entry == ALIASES else (call.contract(),)
             self._report(
                 number, event, call, pages, Mechanism(self.NAME, calls, role, mechanism, locks, self.state.is_coarse)
             )

@@ -248,7 +248,7 @@ class State(Check):
             self._settle(
                 call, [page for page in self.pending.values() if self.is_owed(page, call.begin)], call.owed_pages
             )
-        elif call.entry == RESET_FREE:
+        elif call.entry == RESET_FREE or call.is_reset:
             self._settle(call, [page for page in self.pending.values() if page.call is call], 0)
         elif call.entry in MAPPING_ENTRIES and event[4]:
             self._mapping_returned(event[4], event[6] or call.pages)
@@ -310,8 +310,12 @@ class State(Check):
             self.clean.discard(page)
 
     def on_pte_clear(self, number: int, event: Event) -> None:
-        state = self.page(event[4])
-        self._cleared(state, number, number, event, self.online)
+        page = event[4]
+        self._cleared(self.page(page), number, number, event, self.online)
+        if self.direct_map.start <= page < self.direct_map.end:
+            call = self.pages[page].call
+            if call is not None:
+                call.is_reset = True
 
     def _cleared(self, state: PageState, first: int, last: int, event: Event, mask: int) -> None:
         task = self.task(event)

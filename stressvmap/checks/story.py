@@ -130,10 +130,8 @@ def cpus_text(mask: int) -> str:
 
 
 def unmap_entry(page: PageState) -> str:
-    """The entry point whose contract a clearing falls under; a vm_map_ram that fails unmaps by vm_unmap_ram."""
-    if page.call is None:
-        return ""
-    return "vm_unmap_ram" if page.call.entry == "vm_map_ram" else page.call.entry
+    """The entry point whose contract a page's clearing falls under."""
+    return page.call.contract() if page.call is not None else ""
 
 
 def access_text(kind: int) -> str:

@@ -178,7 +178,9 @@ class Recording:
         return area
 
     def block(self, task: int = 1, start: int = BLOCK, *, free: int = 0, dirty: int = 0, head: int = 0) -> int:
-        """A vmap_block with that much of it free and dirty; listed on `head` (or a head of its own) if it has free space."""
+        """A vmap_block with that much of it free and dirty; listed on `head` (or a head of its own) if it has free
+        space.
+        """
         block = self.object(task, "vmap_block")
         area = self.area(task, start, BITS)
         low, high = (0, dirty) if dirty else (BITS, 0)

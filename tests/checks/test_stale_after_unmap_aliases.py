@@ -322,3 +322,12 @@ def test_a_reset_vfree_that_flushes_before_it_clears() -> None:
     j.clear(1, direct)
     j.end(1, "vfree_reset", AREA, 2)
     assert j.violation(NAME).mechanism.mechanism == "flushed before the clear"
+
+
+def test_a_vmalloc_that_fails_and_resets_permissions_owes_what_a_reset_vfree_owes() -> None:
+    j = Recording()
+    j.begin(1, "vmalloc", 0, 2)
+    j.clear(1, DIRECT_MAP[0])
+    j.set_ptes(1, DIRECT_MAP[0])
+    j.end(1, "vmalloc", 0, 2)
+    assert j.violation(NAME).mechanism.calls == ("vfree_reset",)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import pytest
+
+from stressvmap.journal import events as ev
+from tests.checks.recording import AREA, BITS, BLOCK, WINDOW, Recording
+
+BOOKS = "accounting"
+LEAK = "leak"
+
+
+def test_free_may_decrease_and_dirty_increase() -> None:
+    j = Recording()
+    block = j.block(1, free=4)
+    j.write(1, block, free=2, dirty=4)
+    assert not j.violations(BOOKS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "mechanism"),
+    [
+        ({"free": 5}, "free increased"),
+        ({"free": -1}, "free below 0"),
+        ({"dirty": BITS + 1}, "dirty above the block's size"),
+        ({"dirty": 1}, "dirty decreased"),
+    ],
+)
+def test_a_write_that_breaks_the_books(fields: dict[str, int], mechanism: str) -> None:
+    j = Recording()
+    block = j.block(1, free=4, dirty=2)
+    j.write(1, block, **fields)
+    assert j.violation(BOOKS).mechanism.mechanism == mechanism
+
+
+def test_fields_of_other_structs_may_do_as_they_like() -> None:
+    j = Recording()
+    other = j.object(1, "some_struct")
+    j.write(1, other, free=1)
+    j.write(1, other, free=2)
+    assert not j.violations(BOOKS)
+
+
+def books(j: Recording, block: int, **changes: int) -> None:
+    fields = {"free": 4, "dirty": 2, "used": 2, "mapped": 2, "dirty_min": 0, "dirty_max": 2, "va_start": BLOCK}
+    j.audit("between", blocks={block: fields | changes}, listed=(block,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "mechanism"),
+    [
+        ({}, ""),
+        ({"free": 3}, "live + free + dirty is not the block's size"),
+        ({"live": 2, "used": 1}, "used_map differs from the live slots"),
+        ({"mapped": 3}, "more pages mapped than its live slots have"),
+        ({"dirty": BITS, "free": 0}, ""),
+    ],
+)
+def test_an_audit_compares_the_books(changes: dict[str, int], mechanism: str) -> None:
+    j = Recording()
+    block = j.block(1, free=4, dirty=2)
+    books(j, block, **changes)
+    assert [found.mechanism.mechanism for found in j.violations(BOOKS)] == ([mechanism] if mechanism else [])
+
+
+def test_a_block_is_listed_iff_it_has_free_space() -> None:
+    j = Recording()
+    block = j.block(1, free=4, dirty=2)
+    j.add(ev.LIST_DEL, 1, block, "free_list")
+    books(j, block)
+    assert j.violation(BOOKS).mechanism.mechanism == "off the free list with free space"
+
+
+def test_an_unflushed_page_must_lie_in_the_dirty_range() -> None:
+    j = Recording()
+    block = j.block(1, free=4, dirty=2)
+    j.map(1, BLOCK + 1, 2)
+    j.unmap(1, BLOCK + 1, 2)
+    books(j, block)
+    found = j.violation(BOOKS)
+    assert found.mechanism.mechanism == "unflushed page outside the dirty range"
+    assert "clears the PTEs" in found.message
+
+
+def test_a_flushed_page_need_not_lie_in_the_dirty_range() -> None:
+    j = Recording()
+    block = j.block(1, free=4, dirty=2)
+    j.map(1, BLOCK + 1, 2)
+    j.unmap(1, BLOCK + 1, 2)
+    j.flush(2, BLOCK, BLOCK + 3)
+    books(j, block)
+    assert not j.violations(BOOKS)
+
+
+def test_vmap_lazy_nr_counts_the_lazy_pages_at_rest() -> None:
+    j = Recording()
+    j.audit(areas=((AREA, AREA + 4, "lazy"),), lazy_nr=4)
+    assert not j.violations(BOOKS)
+    j.audit(areas=((AREA, AREA + 4, "lazy"),), lazy_nr=5)
+    assert j.violation(BOOKS).mechanism.mechanism == "vmap_lazy_nr differs from the lazy pages"
+
+
+def test_vmap_lazy_nr_may_be_ahead_while_calls_are_under_way() -> None:
+    j = Recording()
+    j.audit("between", lazy_nr=5)
+    assert not j.violations(BOOKS)
+
+
+# -- leaks ------------------------------------------------------------------------------------------------
+
+START, END = WINDOW
+
+
+def test_a_window_wholly_covered_is_clean() -> None:
+    j = Recording()
+    j.audit(areas=((START, AREA, "busy"), (AREA, END, "free")))
+    assert not j.violations(LEAK)
+
+
+def test_space_in_no_tree_is_lost() -> None:
+    j = Recording()
+    j.area(1, AREA, 4)
+    j.audit(areas=((START, AREA, "free"), (AREA + 4, END, "free")))
+    found = j.violation(LEAK)
+    assert found.pages is not None
+    assert (found.pages.start, found.pages.end) == (AREA, AREA + 4)
+    assert found.mechanism.role == "address space of a area"
+    assert "is handed" in found.message
+
+
+def test_space_in_two_areas() -> None:
+    j = Recording()
+    j.audit(areas=((START, AREA + 4, "free"), (AREA, END, "lazy")))
+    found = j.violation(LEAK)
+    assert (found.mechanism.role, found.mechanism.mechanism) == ("free and lazy", "in two areas")
+
+
+def test_space_missing_between_operations_may_be_on_its_way() -> None:
+    j = Recording()
+    j.audit("between", areas=((START, AREA, "free"),))
+    assert not j.violations(LEAK)
+
+
+def test_a_block_that_nothing_leads_to() -> None:
+    j = Recording()
+    block = j.block(1, free=4)
+    j.audit(objects={block: "vmap_block"}, indexed=(block,))
+    assert not j.violations(LEAK)
+    j.audit(objects={block: "vmap_block"})
+    found = j.violation(LEAK)
+    assert (found.mechanism.role, found.mechanism.mechanism) == ("vmap_block", "allocated, and nothing leads to it")
+
+
+def test_an_area_struct_that_nothing_leads_to() -> None:
+    j = Recording()
+    one, two = j.area(1, START, AREA - START), j.area(1, AREA, 4)
+    covered = ((START, AREA, "busy"), (AREA, END, "free"))
+    j.audit(areas=covered, objects={one: "vmap_area", 3: "vmap_area"})
+    assert not j.violations(LEAK)
+    j.audit(areas=covered[:1], objects={one: "vmap_area", two: "vmap_area"})
+    assert ("vmap_area", "allocated, and nothing leads to it") in {
+        (found.mechanism.role, found.mechanism.mechanism) for found in j.violations(LEAK)
+    }
+
+
+def test_a_pte_that_is_left_over_has_no_owner() -> None:
+    j = Recording()
+    j.map(1, AREA, 2)
+    j.audit()
+    assert not j.violations(LEAK)
+    j.begin(1, "vm_unmap_ram", AREA, 2)
+    j.clear(1, AREA, 1)
+    j.end(1, "vm_unmap_ram", AREA, 2)
+    j.audit()
+    assert j.violation(LEAK).mechanism.mechanism == "PTE present, and no caller has it mapped"
