@@ -7,8 +7,8 @@ from typing import Final
 
 from stressvmap.checks.audit import REST, Snapshot
 from stressvmap.checks.base import Handler, Mechanism
-from stressvmap.checks.state import LAZY_TREE
 from stressvmap.checks.story import StateCheck, ranges_text
+from stressvmap.checks.world import LAZY_TREE
 from stressvmap.journal.events import AUDIT_END, WRITE, WRITE_ONCE, Event
 from stressvmap.ranges import PageRange
 

@@ -16,12 +16,10 @@ The answer goes into a fingerprint, so it uses only features that another seed o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from stressvmap.checks.records import ApiCall, Blame, ObjectState, PageState, Visit
-
-if TYPE_CHECKING:
-    from stressvmap.checks.state import State
+from stressvmap.checks.world import World
 
 DIRECT_MAP_PAGE: Final = "direct map page"
 UNMAPPED_PAGE: Final = "unmapped page"
@@ -48,7 +46,7 @@ COLLECTED: Final = "collected by another call that has not flushed yet"
 TOO_NARROW: Final = "visited, but its dirty range left the page out"
 
 
-def blame_for(state: State, call: ApiCall, page: PageState) -> Blame:
+def blame_for(state: World, call: ApiCall, page: PageState) -> Blame:
     """Why `call` returned while some CPU may still translate `page`, which it owed."""
     flushed = _flushed(call, page)
     if state.direct_map.start <= page.page < state.direct_map.end:
@@ -68,7 +66,7 @@ def blame_for(state: State, call: ApiCall, page: PageState) -> Blame:
     return _live_block_blame(call, page, block, role)
 
 
-def role_of_block(state: State, block: ObjectState, call: ApiCall) -> str:
+def role_of_block(state: World, block: ObjectState, call: ApiCall) -> str:
     """What kind of block it is at the end of `call`."""
     if block.latched_at >= 0:
         if block.lazy_at >= 0 and (block.lazy_at < call.begin or block.lazy_at < call.lazy_locked_at):
@@ -87,7 +85,7 @@ def _flushed(call: ApiCall, page: PageState) -> str:
     return BEFORE_THE_CLEAR if covering else ""
 
 
-def _area_blame(state: State, call: ApiCall, page: PageState, flushed: str) -> Blame:
+def _area_blame(state: World, call: ApiCall, page: PageState, flushed: str) -> Blame:
     space = state.spaces.at(page.page)
     if space is None:
         return Blame(GIVEN_BACK, flushed or NEVER_FLUSHED)

@@ -7,8 +7,9 @@ The metrics themselves are always counted (costs.py, which defines each). A limi
 from __future__ import annotations
 
 from stressvmap.checks.base import Handler, Mechanism
-from stressvmap.checks.state import PURGE_LOCK, State
+from stressvmap.checks.state import State
 from stressvmap.checks.story import StateCheck
+from stressvmap.checks.world import PURGE_LOCK
 from stressvmap.journal.events import API_END, FLUSH_BEGIN, FULL_END, READ, UNLOCK, Event
 from stressvmap.ranges import PageRange
 

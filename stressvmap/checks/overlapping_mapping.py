@@ -7,8 +7,9 @@ from typing import Final
 
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.records import PageState
-from stressvmap.checks.state import MAPPING_ENTRIES, UNMAPPING_ENTRIES, State
+from stressvmap.checks.state import State
 from stressvmap.checks.story import StateCheck
+from stressvmap.checks.world import MAPPING_ENTRIES, UNMAPPING_ENTRIES
 from stressvmap.journal.events import API_BEGIN, API_END, PTE_BUSY, SPACE_OUT, Event
 from stressvmap.journal.journal import Journal
 from stressvmap.ranges import PageRange

@@ -272,7 +272,6 @@ class ObjectState:
         "id",
         "is_killed_by_purge",
         "latched_at",
-        "latched_by",
         "lazy_at",
         "queued_at",
         "queued_event",
@@ -299,7 +298,6 @@ class ObjectState:
         """Number of the write that made `free` 0."""
         self.latched_at = NOWHERE
         """Number of the write that made `dirty` the block's size: its death."""
-        self.latched_by = 0
         self.is_killed_by_purge = False
         """The killer also forced `free` to 0 (else it was the last vb_free)."""
         self.lazy_at = NOWHERE

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.records import ApiCall, PageState
-from stressvmap.checks.state import ALIASES
 from stressvmap.checks.story import StateCheck, cpus_text, hull_of, ranges_text, unmap_entry
+from stressvmap.checks.world import ALIASES
 from stressvmap.journal.events import API_BEGIN, API_END, UNMAP_BEGIN, Event
 
 

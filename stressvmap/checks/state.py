@@ -5,10 +5,6 @@ space.
 It is fed before any check, so a check sees the world as it is just after the event. Nothing here is what the code
 under test believes, but for the field values that its writes announce.
 
-Bounded by the address space touched, the objects alive and the calls under way: a page is one record, however often
-it is mapped; a dead object is remembered among the last DEAD_OBJECTS_MAX; a call lives as long as a page it cleared
-points to it.
-
 *Interval journals.* A recording of a real kernel brackets each unmapping by UNMAP_BEGIN and UNMAP_END and each flush
 by FLUSH_BEGIN and FLUSH_END, and has no instants. The clear lies somewhere between the former two. A flush that began
 after UNMAP_END paid on every CPU when it ended; one that ended before UNMAP_BEGIN paid nothing; any other decides
@@ -21,121 +17,39 @@ from collections.abc import Callable
 from typing import Final
 
 from stressvmap.checks.audit import SNAPSHOT_KINDS, Snapshot
-from stressvmap.checks.base import Check, Handler
+from stressvmap.checks.base import Handler
 from stressvmap.checks.blame import blame_for
-from stressvmap.checks.costs import Costs, FlushCost
+from stressvmap.checks.costs import FlushCost
 from stressvmap.checks.records import (
     NEVER,
     NOWHERE,
-    AddressSpace,
     ApiCall,
     Flush,
     ObjectState,
     PageState,
     Space,
-    TaskState,
     Visit,
+)
+from stressvmap.checks.world import (
+    ALIASES,
+    ALL_CPUS,
+    BLOCK_LOCK,
+    BUSY_TREE,
+    DEAD_OBJECTS_MAX,
+    LAZY_LOCKS,
+    LAZY_TREE,
+    MAPPING_ENTRIES,
+    PURGE_LOCK,
+    RESET_FREE,
+    UNMAPPING_ENTRIES,
+    World,
 )
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import Event
-from stressvmap.journal.journal import Journal
-from stressvmap.ranges import PageRange
-
-DEAD_OBJECTS_MAX: Final = 4096
-PURGE_LOCK: Final = "vmap_purge_lock"
-BLOCK_LOCK: Final = "vb->lock"
-LAZY_LOCKS: Final = frozenset({"purge_vmap_area_lock", "vn->lazy.lock"})
-LAZY_TREE: Final = "lazy"
-BUSY_TREE: Final = "busy"
-ALIASES: Final = "vm_unmap_aliases"
-RESET_FREE: Final = "vfree_reset"
-MAPPING_ENTRIES: Final = frozenset({"vm_map_ram", "vmalloc", "vmalloc_reset"})
-UNMAPPING_ENTRIES: Final = frozenset({"vm_unmap_ram", "vfree", RESET_FREE})
-ALL_CPUS: Final = 1
-"""The mask of an interval journal, where CPUs cannot be told apart."""
 
 
-class State(Check):
-    """What the journal implies so far. No invariant of its own (and so no NAME); public attributes are for checks to
-    read only.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.costs = Costs()
-        self.undecided = 0
-        self._forget(Journal(header={}, events=()))
-
-    # -- life of one execution ----------------------------------------------------------------------------
-
-    def begin(self, journal: Journal) -> None:
-        self._forget(journal)
-        header = journal.header
-        self.block_bits = int(header.get("block_bits", 0))
-        window = header.get("window") or (0, 0)
-        self.window = PageRange(int(window[0]), int(window[1]))
-        direct = header.get("direct_map") or (0, 0)
-        self.direct_map = PageRange(int(direct[0]), int(direct[1]))
-        for cpu in header.get("online") or (0,):
-            self.online |= 1 << int(cpu)
-        for task, named in (header.get("tasks") or {}).items():
-            self.tasks[int(task)] = TaskState(int(task), str(named[0]), int(named[1]))
-        if ev.OPERATIONS not in journal.streams:
-            self.is_coarse = True
-            instants = (ev.PTE_SET, ev.PTE_CLEAR, ev.TLB_INVALIDATE)
-            self.is_interval = not any(event[0] in instants for event in journal.events)
-
-    def _forget(self, journal: Journal) -> None:
-        self.journal = journal
-        self.block_bits = 0
-        self.window = PageRange(0, 0)
-        self.direct_map = PageRange(0, 0)
-        self.online = 0
-        self.is_coarse = False
-        """The journal carries no operations: roles and most mechanisms cannot be told."""
-        self.is_interval = False
-        """It carries no instants either (see the module's docstring)."""
-        self.tasks: dict[int, TaskState] = {}
-        self.pages: dict[int, PageState] = {}
-        self.pending: dict[int, PageState] = {}
-        """Those of `pages` that some CPU may still translate though they were unmapped."""
-        self.clean: set[int] = set()
-        """Pages unmapped, flushed on every CPU since, and not mapped again."""
-        self.owners: dict[int, int] = {}
-        """By frame."""
-        self.cached: dict[tuple[int, int], int] = {}
-        """By (CPU, page): number of the PTE_SET of the translation that CPU has cached."""
-        self.objects: dict[int, ObjectState] = {}
-        self.dead: dict[int, ObjectState] = {}
-        self.spaces = AddressSpace()
-        self.blocks: dict[int, ObjectState] = {}
-        """By first page: blocks whose space was not given back, even if the object is dead."""
-        self.listed_on: dict[tuple[int, str], int] = {}
-        """By (object, node field): the head of the list that the code put it on and did not take it off."""
-        self.deleted_from = NOWHERE
-        """At a LIST_DEL: the head of the list that the node was on."""
-        self.list_writers: dict[int, tuple[int, int]] = {}
-        """By object: (number, task) of the last store to a list pointer in it."""
-        self.open_flushes: dict[int, Flush] = {}
-        self.mappings: dict[int, int] = {}
-        """Live mappings as their owners know them: pages by first page."""
-        self.ended_call: ApiCall | None = None
-        """The call that the current API_END ended."""
-        self.unpaid: list[PageState] = []
-        """At the API_END of a call that owed: the pages it did not pay for."""
-        self.space_clash: list[Space] = []
-        """At a SPACE_OUT: what it overlapped."""
-        self.pending_at_set = 0
-        """At a PTE_SET: the CPUs that could still translate the page's old mapping."""
-        self.mapped_while_pending: list[PageState] = []
-        """Interval journals, at an API_END that returns a mapping: its pages that were not flushed since their
-        unmapping.
-        """
-        self.value_before: int | None = None
-        """At a write of a vmap_block's `free` or `dirty`: the value last written before."""
-        self.is_unlock_owned = True
-        """At an UNLOCK: the task held it."""
-        self.snapshot = Snapshot("", NOWHERE)
+class State(World):
+    """Moves the derived state. No invariant of its own, and so no NAME."""
 
     def handlers(self) -> dict[int, Handler]:
         table: dict[int, Handler] = {
@@ -176,44 +90,6 @@ class State(Check):
             table[kind] = self.on_audit
         return table
 
-    def metrics(self) -> dict[str, int]:
-        """The metrics of all executions fed since the last `reset_metrics`."""
-        return dict(self.costs.counts)
-
-    def reset_metrics(self) -> None:
-        """Count from 0 again."""
-        self.costs.reset()
-
-    # -- questions checks ask -----------------------------------------------------------------------------
-
-    def task(self, event: Event) -> TaskState:
-        """The task of an event."""
-        task = self.tasks.get(event[1])
-        if task is None:
-            task = self.tasks[event[1]] = TaskState(event[1], f"task {event[1]}" if event[1] else "boot", event[2])
-        return task
-
-    def entry_of(self, event: Event) -> str:
-        """The outermost entry point that the event's task is in, or the task's name."""
-        return self.task(event).entry()
-
-    def block_at(self, page: int) -> ObjectState | None:
-        """The block whose space `page` lies in, dead or alive."""
-        return self.blocks.get(page & -self.block_bits) if self.block_bits else None
-
-    def object(self, object_id: int) -> ObjectState | None:
-        """An object, dead or alive."""
-        return self.objects.get(object_id) or self.dead.get(object_id)
-
-    def pending_in(self, start: int, end: int) -> list[PageState]:
-        """The pages of [start, end) that some CPU may still translate; cost: the smaller of the range and all such
-        pages.
-        """
-        pending = self.pending
-        if end - start <= len(pending):
-            return [pending[page] for page in range(start, end) if page in pending]
-        return [state for page, state in pending.items() if start <= page < end]
-
     # -- callers ------------------------------------------------------------------------------------------
 
     def on_api_begin(self, number: int, event: Event) -> None:
@@ -228,11 +104,6 @@ class State(Check):
             call.owed_pages = sum(1 for page in self.pending.values() if self.is_owed(page, number))
         elif entry in UNMAPPING_ENTRIES:
             self.mappings.pop(event[4], None)
-
-    def is_owed(self, page: PageState, number: int) -> bool:
-        """Whether a vm_unmap_aliases that begins at `number` owes the flush of this pending page."""
-        call = page.call
-        return call is not None and call.end < number and not self.direct_map.start <= page.page < self.direct_map.end
 
     def on_api_end(self, number: int, event: Event) -> None:
         task = self.task(event)
@@ -282,13 +153,6 @@ class State(Check):
         self.clean.difference_update(range(start, start + pages))
 
     # -- translations -------------------------------------------------------------------------------------
-
-    def page(self, page: int) -> PageState:
-        """The record of a page."""
-        state = self.pages.get(page)
-        if state is None:
-            state = self.pages[page] = PageState(page)
-        return state
 
     def on_pte_set(self, number: int, event: Event) -> None:
         page = event[4]
@@ -489,7 +353,6 @@ class State(Check):
         if not self.block_bits or event[6] != self.block_bits or target.latched_at >= 0:
             return
         target.latched_at = number
-        target.latched_by = event[1]
         locked_at = NEVER
         for held in self.task(event).held:
             if held[0] == target.id:
