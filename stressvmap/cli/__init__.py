@@ -16,9 +16,14 @@ from typing import Final
 import typer
 from typer.main import get_command
 
+from stressvmap.cli.check import check
 from stressvmap.cli.interrupt import STOPPED_STATUS
 from stressvmap.cli.output import PLACE, close_stdout, complain, print_object
+from stressvmap.cli.report import report
+from stressvmap.cli.show import show
+from stressvmap.cli.soak import soak
 from stressvmap.cli.stress import stress
+from stressvmap.cli.versions import versions
 from stressvmap.errors import StressVmapError
 from stressvmap.result import SCHEMA
 from stressvmap.version import __version__
@@ -28,7 +33,8 @@ HARNESS_STATUS: Final = 3
 TRACEBACK_FILE: Final = "traceback.txt"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-app.command()(stress)
+for _command_function in (stress, check, show, versions, soak, report):
+    app.command()(_command_function)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,23 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From a TOML file and the command line to what is to be run.
-
-Each mistake is one line: the file or option, the key, the value, and what is allowed.
-"""
+"""`stress`: from a TOML file and the command line to the runs."""
 
 from __future__ import annotations
 
-import json
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_type_hints
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field
 
 from stressvmap.checks.registry import CHECK_NAMES
+from stressvmap.cli.toml_file import ScenarioTable, parse, plain, read_toml, require_names, set_keys, to_toml
 from stressvmap.config import THREADS, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.scenario import WORKLOADS, Scenario
@@ -26,22 +20,7 @@ from stressvmap.vmalloc import versions
 
 MAX_ALLOC_ADAPTED: Final = 64
 """Largest VMAP_MAX_ALLOC that --block-bits alone leads to: the kernel's own."""
-
-
-def _scenario_model() -> type[BaseModel]:
-    """A scenario as it may stand in a file: Scenario's own fields and types, none required."""
-    hints = get_type_hints(Scenario)
-    as_in_toml = {tuple[int, ...]: list[int], tuple[str, ...]: list[str]}
-    definitions: dict[str, Any] = {
-        key.name: (as_in_toml.get(hints[key.name], hints[key.name]), None)
-        for key in fields(Scenario)
-        if key.name != "workload"
-    }
-    return create_model("ScenarioTable", __config__=ConfigDict(extra="forbid", strict=True), **definitions)
-
-
-ScenarioTable: Final = _scenario_model()
-Budget = Field(default=None, gt=0)
+Budget: Any = Field(default=None, gt=0)
 
 
 class StressFile(BaseModel):
@@ -124,16 +103,16 @@ class StressConfig:
         """Raise ConfigError for whatever would end a run before it began."""
         for name in self.versions:
             versions.load(name)
-        _require_names("checks", self.checks, CHECK_NAMES, self.source, "--check")
+        require_names("checks", self.checks, CHECK_NAMES, self.source, "--check")
         if isinstance(self.expect, tuple):
-            _require_names(
+            require_names(
                 "expect", [entry.split(":")[0] for entry in self.expect], CHECK_NAMES, self.source, "--expect"
             )
         elif self.expect not in (None, "known"):
             raise ConfigError(
                 f'{self._where("expect", "--expect")}: {self.expect!r} is neither "known" nor a list of checks'
             )
-        _require_names("workloads", self.workloads, WORKLOADS, self.source, "--workload")
+        require_names("workloads", self.workloads, WORKLOADS, self.source, "--workload")
         try:
             make_strategy(self.strategy, self.seed)
         except ConfigError as error:
@@ -145,7 +124,7 @@ class StressConfig:
 
     def _scenario(self, workload: str) -> Scenario:
         keys = {**self.scenario, **self.workload.get(workload, {})}
-        scenario = Scenario(workload=workload, **{key: _plain(value) for key, value in keys.items()})
+        scenario = Scenario(workload=workload, **{key: plain(value) for key, value in keys.items()})
         try:
             scenario.validate()
         except ConfigError as error:
@@ -187,30 +166,6 @@ class StressConfig:
         return to_toml(tables)
 
 
-def to_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """Tables of plain values by dotted name ("" is the top); what is None is left out."""
-    lines: list[str] = []
-    for name, keys in tables.items():
-        if name and keys:
-            lines += ["", f"[{name}]"]
-        lines += [f"{key} = {_toml(value)}" for key, value in keys.items() if value is not None]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(entry)}" for key, entry in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return json.dumps(value)
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def with_options(
     config: StressConfig, given: Mapping[str, Any], scenario: Mapping[str, tuple[str, Any]]
 ) -> StressConfig:
@@ -243,120 +198,21 @@ def read_stress_file(path: Path) -> StressConfig:
     _reject_unknown_workload_tables(table, shown)
     file = parse(StressFile, table, shown)
     assert isinstance(file, StressFile)
-    given: dict[str, Any] = {
-        key: _plain(getattr(file, key)) for key in file.model_fields_set - {"scenario", "workload"}
-    }
+    given: dict[str, Any] = {key: plain(getattr(file, key)) for key in file.model_fields_set - {"scenario", "workload"}}
     given["versions"] = tuple(versions.absolute(name, path.parent) for name in file.versions)
     return StressConfig(
         source=shown,
-        scenario=_set_keys(file.scenario),
-        workload={name: _set_keys(keys) for name, keys in file.workload.items()},
+        scenario=set_keys(file.scenario),
+        workload={name: set_keys(keys) for name, keys in file.workload.items()},
         **given,
     )
-
-
-def _set_keys(model: BaseModel) -> dict[str, Any]:
-    return model.model_dump(exclude_unset=True)
 
 
 def _reject_unknown_workload_tables(table: Mapping[str, Any], shown: str) -> None:
     workload = table.get("workload", {})
     if isinstance(workload, dict):
-        _require_names("workload", list(workload), WORKLOADS, shown, "")
+        require_names("workload", list(workload), WORKLOADS, shown, "")
     else:
         raise ConfigError(
             f"{shown}: workload: {workload!r} is no table [workload.<name>]; what to run is said by workloads = [...]"
         )
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The file's table. Raises ConfigError with the line of a syntax error."""
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: is not valid TOML: nested too deeply") from None
-
-
-def parse(model: type[BaseModel], table: Mapping[str, Any], shown: str) -> BaseModel:
-    """Validate a file's table by `model`. The first mistake is told, with the number of the others."""
-    try:
-        return model.model_validate(table)
-    except ValidationError as error:
-        mistakes = error.errors()
-        first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
-        others = len({mistake["loc"][:2] for mistake in mistakes}) - 1
-        more = f" (and {others} more)" if others else ""
-        raise ConfigError(f"{shown}: {_dotted(first['loc'])}: {_mistake(model, first)}{more}") from None
-
-
-def _dotted(location: Sequence[int | str]) -> str:
-    """`workload.mixed.possible[2]`. What pydantic adds for the members of a union is no key."""
-    text = ""
-    for part in location:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif part not in ("str", "list[str]"):
-            text += f".{part}" if text else part
-    return text
-
-
-_EXPECTED: Final = {
-    "int_type": "an integer",
-    "int_from_float": "an integer",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a string",
-    "list_type": "a list",
-    "dict_type": "a table",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-}
-
-
-def _mistake(model: type[BaseModel], mistake: ErrorDetails) -> str:
-    kind, location, value = mistake["type"], mistake["loc"], mistake["input"]
-    if kind == "extra_forbidden":
-        allowed = list(model.model_fields if len(location) == 1 else ScenarioTable.model_fields)
-        return "unknown key" + _did_you_mean(str(location[-1]), allowed)
-    context = mistake.get("ctx", {})
-    if kind == "literal_error":
-        return f"{value!r} is not one of {context['expected']}".replace("'", '"').replace(" or ", ", ")
-    if location[0] == "expect":
-        return f'{value!r} is neither "known" nor a list of checks'
-    if kind in _EXPECTED:
-        return f"{_toml_or_repr(value)} is not {_EXPECTED[kind]}"
-    bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than_equal": "le"}
-    if kind in bounds:
-        words = {"gt": "must be above", "ge": "must be at least", "le": "must be at most"}[bounds[kind]]
-        return f"{value!r} {words} {context[bounds[kind]]}"
-    return f"{_toml_or_repr(value)}: {mistake['msg']}"
-
-
-def _toml_or_repr(value: Any) -> str:
-    try:
-        return _toml(value)
-    except TypeError:
-        return str(value)
-
-
-def _did_you_mean(name: str, allowed: Sequence[str]) -> str:
-    close = get_close_matches(name, allowed, 1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(allowed)}"
-
-
-def _require_names(key: str, names: Sequence[str], allowed: Sequence[str], source: str, option: str) -> None:
-    for name in names:
-        if name not in allowed:
-            where = f"{source}: {key}" if source else option
-            raise ConfigError(f"{where}: {name!r} is not one of {', '.join(allowed)}{_close(name, allowed)}")
-
-
-def _close(name: str, allowed: Sequence[str]) -> str:
-    close = get_close_matches(name, allowed, 1)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -47,11 +47,27 @@ def close_stdout() -> None:
 
 
 def print_lines(lines: Iterable[Text]) -> None:
-    """Lines to standard output, coloured on a terminal only, never wrapped."""
+    """Lines to standard output. Only on a terminal are they coloured and made to fit; elsewhere a line stays a line."""
     console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for line in lines:
         line.rstrip()
-        console.print(line)
+        for part in _fit(line, console.width) if console.is_terminal and not line.no_wrap else [line]:
+            console.print(part)
+
+
+def _fit(line: Text, width: int) -> Iterator[Text]:
+    """The line in parts that fit a terminal; what goes on below is indented like its text, two columns more."""
+    text = line.plain
+    margin = len(text) - len(text.lstrip(" |"))
+    indent = text[:margin] + "  "
+    while len(text) > width:
+        at = text.rfind(" ", margin + width // 2, width + 1)
+        if at < 0:
+            break
+        yield line[:at]
+        line = Text(indent) + line[at + 1 :]
+        text, margin = line.plain, len(indent)
+    yield line
 
 
 def print_raw(lines: Iterable[str]) -> None:

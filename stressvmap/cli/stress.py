@@ -14,7 +14,7 @@ from loguru import logger
 from stressvmap.cli import run_folder
 from stressvmap.cli.config_file import StressConfig, read_stress_file, with_options
 from stressvmap.cli.interrupt import Interrupt
-from stressvmap.cli.options import Checks, Json, Limits, Out, Quiet, Verbose
+from stressvmap.cli.options import Checks, Json, Limits, Out, Quiet, Verbose, limits_of
 from stressvmap.cli.output import log_to, print_lines, print_object, start_log
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError
@@ -113,7 +113,7 @@ def stress(
         "block_bits": ("--block-bits", block_bits),
         "steps_max": ("--steps-max", steps_max),
     }
-    resolved = _resolve(config, given, scenario, _limits(limit))
+    resolved = _resolve(config, given, scenario, limits_of(limit))
     resolved.validate()
     folder = run_folder.create(COMMAND, out)
     log_to(folder)
@@ -137,17 +137,6 @@ def _expect(values: Sequence[str] | None) -> str | tuple[str, ...] | None:
     if list(values) == ["none"]:
         return ()
     return values[0] if list(values) == [expectations.KNOWN] else tuple(values)
-
-
-def _limits(values: Sequence[str] | None) -> dict[str, float]:
-    limits: dict[str, float] = {}
-    for text in values or ():
-        name, _, value = text.partition("=")
-        try:
-            limits[name] = float(value)
-        except ValueError:
-            raise ConfigError(f"--limit {text}: expected CHECK=NUMBER, such as excess-flush=100") from None
-    return limits
 
 
 def _resolve(

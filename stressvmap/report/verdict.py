@@ -26,8 +26,9 @@ _STYLES: Final = {VIOLATED: "bold red", INCONCLUSIVE: "bold yellow", CLEAN: "bol
 def render(summary: Summary, folder: Path | None) -> Iterator[Text]:
     """The lines of the verdict. `folder`: where the evidence lies."""
     groups = by_version(summary.runs)
+    told: dict[str, str] = {}
     for runs in groups.values():
-        yield from _version(runs, folder)
+        yield from _version(runs, folder, told)
         yield Text()
     if len(summary.runs) > 1:
         yield from table(summary.runs)
@@ -56,12 +57,14 @@ def _merge(runs: Sequence[RunResult]) -> list[_Merged]:
     return sorted(merged.values(), key=lambda entry: (entry.first.known, entry.first.check, entry.first.fingerprint))
 
 
-def _version(runs: Sequence[RunResult], folder: Path | None) -> Iterator[Text]:
+def _version(runs: Sequence[RunResult], folder: Path | None, told: dict[str, str]) -> Iterator[Text]:
+    """One version's paragraph. `told`: by fingerprint, the version whose paragraph told the story already."""
     findings = _merge(runs)
     yield _headline(runs, findings)
     for entry in findings:
         yield Text()
-        yield from _finding(entry, runs, folder)
+        yield from _finding(entry, runs, folder, told.get(entry.first.fingerprint, ""))
+        told.setdefault(entry.first.fingerprint, runs[0].version)
     if findings:
         yield Text()
     yield from _what_was_checked(runs)
@@ -77,7 +80,8 @@ def _headline(runs: Sequence[RunResult], findings: Sequence[_Merged]) -> Text:
     what = workloads[0] if len(runs) == 1 else f"{len(runs)} workloads"
     strategy = f"{run.runtime}, {run.strategy}" if run.strategy else run.runtime
     about = [part for part in (what, strategy, f"seed {run.seed}" if run.runtime else "") if part]
-    line = Text(f"{run.version or 'unknown version'}: ", style="bold")
+    line = Text()
+    line.append(f"{run.version or 'unknown version'}: ", style="bold")
     line.append(verdict.upper(), style=_STYLES[verdict])
     if findings:
         new = sum(not entry.first.known for entry in findings)
@@ -86,7 +90,7 @@ def _headline(runs: Sequence[RunResult], findings: Sequence[_Merged]) -> Text:
     return line
 
 
-def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None) -> Iterator[Text]:
+def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None, told_of: str) -> Iterator[Text]:
     finding = entry.first
     line = Text("  ")
     line.append(finding.check, style="bold")
@@ -101,15 +105,23 @@ def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None) -> 
     where = f", first in execution {finding.first_at_schedule}" if total > 1 else ""
     workloads = f" ({', '.join(entry.workloads)})" if len(runs) > 1 else ""
     yield Text(f"    seen {seen}{where}{workloads}")
-    story = finding.message.rstrip().splitlines()
-    for text in story[:STORY_LINES_MAX]:
-        yield Text(f"    | {text}")
-    if len(story) > STORY_LINES_MAX:
-        yield Text(f"    | ... {len(story) - STORY_LINES_MAX} more lines in result.json")
+    if told_of:
+        yield Text(f"    the same mechanism as in {told_of}, above")
+    else:
+        yield from story(finding.message)
     yield Text(f"    mechanism:   {finding.mechanism} [{finding.fingerprint}]")
     if finding.journal:
         yield Text(f"    evidence:    {journal_path(finding, folder)}")
-        yield Text(f"    look closer: {look_closer(finding, folder)}")
+        yield Text(f"    look closer: {look_closer(finding, folder)}", no_wrap=True)
+
+
+def story(message: str) -> Iterator[Text]:
+    """A message, line by line, set apart; the beginning of a very long one."""
+    lines = message.rstrip().splitlines()
+    for text in lines[:STORY_LINES_MAX]:
+        yield Text(f"    | {text}")
+    if len(lines) > STORY_LINES_MAX:
+        yield Text(f"    | ... {len(lines) - STORY_LINES_MAX} more lines in result.json")
 
 
 def journal_path(finding: Finding, folder: Path | None) -> str:
@@ -126,9 +138,9 @@ def look_closer(finding: Finding, folder: Path | None) -> str:
 def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
     debts = sum(int(run.metrics.get("obligations_checked", 0)) for run in runs)
     parts = [
-        f"{sum(run.schedules for run in runs):,} executions",
-        f"{sum(run.operations for run in runs):,} operations" if any(run.operations for run in runs) else "",
-        f"{sum(run.flushes for run in runs):,} flushes",
+        _counted(sum(run.schedules for run in runs), "execution"),
+        _counted(sum(run.operations for run in runs), "operation"),
+        _counted(sum(run.flushes for run in runs), "flush", "flushes"),
         f"{debts:,} page debts at the return of vm_unmap_aliases" if debts else "",
         f"{sum(run.seconds for run in runs):.1f} s",
     ]
@@ -142,6 +154,10 @@ def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
     if windows:
         told = [f"{name} {entered:,} of {opened:,}" for name, (opened, entered) in windows.items()]
         yield Text(f"  another task stepped into: {'; '.join(told)}")
+
+
+def _counted(count: int, singular: str, plural: str = "") -> str:
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def _not_run(runs: Sequence[RunResult]) -> Iterator[Text]:

@@ -25,10 +25,12 @@ def settle(runs: Sequence[Run]) -> list[str]:
     by_version: dict[str, list[Run]] = {}
     for spec, result in runs:
         if spec.expect == KNOWN:
-            result.expect_unmet = [f"{_name(finding)} fired and is not declared as known" for finding in _new(result)]
+            result.expect_unmet = [
+                f"{result.version}: {_name(finding)} fired, and is not declared as known" for finding in _new(result)
+            ]
             by_version.setdefault(spec.version, []).append((spec, result))
         elif spec.expect is not None:
-            result.expect_unmet = unmet(spec.expect, result.findings)
+            result.expect_unmet = [f"{result.version}: {reason}" for reason in unmet(spec.expect, result.findings)]
     for version, of_version in by_version.items():
         results = [result for _, result in of_version]
         missing = [] if any(result.is_stopped for result in results) else missing_always(version, results)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`stressvmap versions`: what `--version` can name, and what a version is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from stressvmap.cli.options import Json, Quiet, Verbose
+from stressvmap.cli.output import print_object, print_raw, start_log
+from stressvmap.result import SCHEMA
+from stressvmap.vmalloc.base import Vmalloc
+from stressvmap.vmalloc.versions import BUILT_IN, digest, load
+from stressvmap.vmalloc.versions import show as show_source
+
+COMMAND = "versions"
+
+
+def versions(
+    show: Annotated[
+        str | None,
+        typer.Option("--show", metavar="V", help="Print this version's whole source, with each function's origin."),
+    ] = None,
+    json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> int:
+    """List the versions, with what each is known to break; or print one, flattened.
+
+    A version of your own is a class in a file: inherit from a version, override the functions your patch touches.
+
+    \b
+    Example: what runs under rfc-3of3, function by function
+        stressvmap versions --show rfc-3of3
+    Example: what your patch comes to
+        stressvmap versions --show ./my_patch.py:MyPatch
+    """
+    start_log(verbose, is_quiet=quiet)
+    if show is not None:
+        version = load(show)
+        source = show_source(version)
+        if json:
+            print_object(_object([version]) | {"source": source})
+        else:
+            print_raw([source.rstrip("\n")])
+        return 0
+    if json:
+        print_object(_object(list(BUILT_IN.values())))
+    else:
+        print_raw(_lines())
+    return 0
+
+
+def _lines() -> list[str]:
+    lines = []
+    for version in BUILT_IN.values():
+        lines.append(f"{version.NAME:<12} {version.TITLE}")
+        for known in version.known:
+            lines.append(
+                f"    known: {known.check} {known.fingerprint} ({known.frequency}): {known.title}; {known.reference}"
+            )
+    return [*lines, "", "and ./path/to/file.py:ClassName for a patch of your own"]
+
+
+def _object(chosen: list[type[Vmalloc]]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "command": COMMAND,
+        "exit_status": 0,
+        "versions": [
+            {
+                "name": version.NAME,
+                "title": version.TITLE,
+                "digest": digest(version),
+                "known": [
+                    {name: getattr(known, name) for name in known.__dataclass_fields__} for known in version.known
+                ],
+            }
+            for version in chosen
+        ],
+    }
