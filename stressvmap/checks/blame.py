@@ -7,7 +7,8 @@ The answer goes into a fingerprint, so it uses only features that another seed o
 - A block is *dying* once its last vb_free has latched dirty to its size, until its area was on a lazy tree before the
   call detached that. Whether the walk then skips it (latched before the visit), or never sees it (erased before), or
   went by while it was still alive, is chance; that neither its dirty range nor the lazy list speaks for its older
-  debts is the bug. One fingerprint.
+  debts is the bug. One fingerprint. A block that was latched only after the call had detached the lazy list was alive
+  for all that the call could do: it is judged as the live block it was.
 - A block is *visited* by a call that read its dirty range, or locked it without reading `free`: a purge that looks
   whether the block is purgeable (its lockless test may err, then it locks and finds out) is chance. A *fully used*
   block is visited only by a look made when it was already fully used, or one that read its dirty range.
@@ -69,6 +70,8 @@ def blame_for(state: World, call: ApiCall, page: PageState) -> Blame:
 def role_of_block(state: World, block: ObjectState, call: ApiCall) -> str:
     """What kind of block it is at the end of `call`."""
     if block.latched_at >= 0:
+        if 0 <= call.lazy_locked_at < block.latched_at:
+            return FREE_LIST_BLOCK if block.is_killed_by_purge else FULL_BLOCK
         if block.lazy_at >= 0 and (block.lazy_at < call.begin or block.lazy_at < call.lazy_locked_at):
             return LAZY_AREA
         return PURGED_BLOCK if block.is_killed_by_purge else DYING_BLOCK

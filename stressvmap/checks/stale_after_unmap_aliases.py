@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.records import ApiCall, PageState
-from stressvmap.checks.story import StateCheck, cpus_text, hull_of, ranges_text, unmap_entry
+from stressvmap.checks.story import RANGES_SHOWN_MAX, StateCheck, cpus_text, hull_of, ranges_text, unmap_entry
 from stressvmap.checks.world import ALIASES
 from stressvmap.journal.events import API_BEGIN, API_END, UNMAP_BEGIN, Event
 
@@ -48,6 +48,24 @@ class StaleAfterUnmapAliases(StateCheck):
                 number, event, call, pages, Mechanism(self.NAME, calls, role, mechanism, locks, self.state.is_coarse)
             )
 
+    def _block_steps(self, pages: list[PageState]) -> list[tuple[int, str]]:
+        """When the blocks concerned left the books that a walk goes by: used up (off the free list), or latched dead."""
+        steps = []
+        blocks = {block.id: block for page in pages if (block := self.state.block_at(page.page)) is not None}
+        events = self.state.journal.events
+        for block in list(blocks.values())[:RANGES_SHOWN_MAX]:
+            name = self.object_name(block, block.id)
+            if block.free_zero_at >= 0:
+                what = f"writes free = 0 of {name}: used up, so it leaves the free list"
+                steps.append(self.step(block.free_zero_at, events[block.free_zero_at], what))
+            if block.latched_at >= 0:
+                what = f"writes dirty = {self.state.block_bits} of {name}: dead from here on, its area not lazy yet"
+                steps.append(self.step(block.latched_at, events[block.latched_at], what))
+            if block.lazy_at >= 0:
+                what = f"puts the area of {name} on the lazy list"
+                steps.append(self.step(block.lazy_at, events[block.lazy_at], what))
+        return steps
+
     def _report(self, number: int, event: Event, call: ApiCall, pages: list[PageState], mechanism: Mechanism) -> None:
         where = ranges_text(page.page for page in pages)
         mask = 0
@@ -58,7 +76,7 @@ class StaleAfterUnmapAliases(StateCheck):
         else:
             verb = "may" if mask.bit_count() > 1 else "can"
             who_may = f"{cpus_text(mask)} {verb} still translate"
-        steps = [*self.clear_steps(pages), self.call_begins(call)]
+        steps = [*self.clear_steps(pages), *self._block_steps(pages), self.call_begins(call)]
         for flush in call.flushes:
             covered = [page.page for page in pages if flush.covers(page.page)]
             verb = "covers" if covered else "leaves out"

@@ -3,10 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.state import State
 from stressvmap.checks.story import StateCheck, access_text
-from stressvmap.journal.events import DEAD_ACCESS, FREED_RECYCLED, OBJECT_FREE, Event
+from stressvmap.journal.events import (
+    DEAD_ACCESS,
+    FREED_RECYCLED,
+    LIST_ADD,
+    LIST_DEL,
+    OBJECT_FREE,
+    WRITE,
+    WRITE_ONCE,
+    Event,
+)
 from stressvmap.journal.journal import Journal
 
 
@@ -16,7 +27,8 @@ class UseAfterFree(StateCheck):
     An object that a grace period protects dies when that is over, not when it is queued. An area that lives on as a
     node of the free tree is dead too: touching it reads some other range, and KASAN would be silent, so it is told
     apart from memory that went back to the slab. Who frees first is chance (any purger may), so the fingerprint names
-    only the call that touches.
+    only the call that touches. A block that a list still pointed at when it was freed is found by whoever walks there
+    next, at whatever field: one mechanism, whatever the field.
 
     State: (API call, object) pairs already told, of this execution.
     """
@@ -58,11 +70,36 @@ class UseAfterFree(StateCheck):
             steps.append(self.step(target.alloc_at, target.alloc_event, f"allocates {name}"))
             steps.append(self.step(target.queued_at, target.queued_event, f"hands {name} to kfree_rcu"))
             steps.append(self.step(target.free_at, freed, f"frees {name} ({target.free_call}): it {where_to}"))
+        is_linked = target is not None and _was_linked(state.journal.events, event[4], target.free_at)
+        how = "still on a list when freed" if is_linked else f"{verb} {field}"
+        locks = () if is_linked else task.lock_classes()
         silent = "; a wrong range is read, and KASAN would be silent" if is_recycled else ""
         self.report(
             number,
-            Mechanism(self.NAME, (task.entry(),), role, f"{verb} {field}", task.lock_classes()),
+            Mechanism(self.NAME, (task.entry(),), role, how, locks),
             f"{field} of {name} was touched after it was freed{silent}",
             steps,
             "should have been: no access once it is freed (RCU keeps a vmap_block for readers, never its vmap_area)",
         )
+
+
+def _was_linked(events: Sequence[Event], victim: int, freed_at: int) -> bool:
+    """Whether a list head, or a node on its list, pointed at `victim` when it was freed. Read back only for a report.
+
+    Nodes taken off a list keep their pointers for the walkers that stand on them: those do not count.
+    """
+    pointers: dict[tuple[int, str], int] = {}
+    heads: set[int] = set()
+    listed: set[int] = set()
+    for event in events[:freed_at]:
+        kind = event[0]
+        if kind == WRITE or kind == WRITE_ONCE:
+            field = str(event[5])
+            if field.endswith((".next", ".prev")):
+                pointers[(event[4], field)] = event[6]
+        elif kind == LIST_ADD:
+            listed.add(event[4])
+            heads.add(event[6])
+        elif kind == LIST_DEL:
+            listed.discard(event[4])
+    return any(to == victim and at != victim and (at in heads or at in listed) for (at, _), to in pointers.items())

@@ -60,11 +60,6 @@ class Frames:
         self._free.append(frame)
         self.machine.record(FRAME_OWNER, frame, "", 0)
 
-    @property
-    def end(self) -> int:
-        """One more than the highest frame ever handed out."""
-        return self._next
-
 
 class Memory:
     """The kernel address space: page table, TLBs, flushes. Units are pages here; `flush_tlb_kernel_range` takes addresses, as in the kernel.

@@ -120,7 +120,7 @@ class ModelBackend:
                 "window": [geometry.window_start_page, geometry.window_end_page],
                 "possible": list(scenario.possible_cpus()),
                 "online": list(scenario.online_cpus()),
-                "direct_map": [DIRECT_MAP_PAGE, DIRECT_MAP_PAGE + self.kernel.frames.end],
+                "direct_map": [DIRECT_MAP_PAGE, WINDOW_PAGE],
                 "tasks": {str(id): [name, cpu] for id, (name, cpu) in sorted(self._tasks.items())},
                 "seed": seed,
                 "execution": execution,
