@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +12,11 @@ SCHEMA: Final = 1
 CLEAN: Final = "clean"
 VIOLATED: Final = "violated"
 INCONCLUSIVE: Final = "inconclusive"
+
+
+def fingerprint_of(mechanism: str) -> str:
+    """The fingerprint of a mechanism's canonical text: the first 12 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(mechanism.encode()).hexdigest()[:12]
 
 
 @dataclass(slots=True)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -11,6 +10,7 @@ from typing import ClassVar
 from stressvmap.journal.events import KIND_NAMES, Event, stream_of
 from stressvmap.journal.journal import Journal
 from stressvmap.ranges import PageRange
+from stressvmap.result import fingerprint_of
 
 Handler = Callable[[int, Event], None]
 """Called with an event's number and the event."""
@@ -43,7 +43,7 @@ class Mechanism:
 
     def fingerprint(self) -> str:
         """First 12 hexadecimal digits of the SHA-256 of the canonical text."""
-        return hashlib.sha256(self.text().encode()).hexdigest()[:12]
+        return fingerprint_of(self.text())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +103,43 @@ class Verdict:
     not_run: dict[str, str] = field(default_factory=dict)
 
 
+class Feeder:
+    """Feeds one journal to observers, in their order for each event (derived state comes first), also while it grows.
+
+    An observer that reads ahead in `begin` (windows; the State of a journal without operations) needs it whole.
+    """
+
+    def __init__(self, journal: Journal, observers: Sequence[Check]) -> None:
+        self._events = journal.events
+        self._observers = observers
+        self._table: dict[int, list[Handler]] = {}
+        self._fed = 0
+        for observer in observers:
+            observer.begin(journal)
+            for kind, handler in observer.handlers().items():
+                self._table.setdefault(kind, []).append(handler)
+
+    def feed(self) -> None:
+        """Feed the events that came since the last time."""
+        empty: list[Handler] = []
+        get = self._table.get
+        new = self._events[self._fed :] if self._fed else self._events
+        for number, event in enumerate(new, self._fed):
+            for handler in get(event[0], empty):
+                handler(number, event)
+        self._fed = len(self._events)
+
+    def finish(self) -> None:
+        """The execution is over."""
+        for observer in self._observers:
+            observer.finish()
+
+
 def feed(journal: Journal, observers: Sequence[Check]) -> None:
-    """Feed the whole journal to `observers`, in their order for each event (derived state comes first)."""
-    table: dict[int, list[Handler]] = {}
-    for observer in observers:
-        observer.begin(journal)
-        for kind, handler in observer.handlers().items():
-            table.setdefault(kind, []).append(handler)
-    empty: list[Handler] = []
-    get = table.get
-    for number, event in enumerate(journal.events):
-        for handler in get(event[0], empty):
-            handler(number, event)
-    for observer in observers:
-        observer.finish()
+    """Feed the whole journal to `observers`."""
+    feeder = Feeder(journal, observers)
+    feeder.feed()
+    feeder.finish()
 
 
 def run_checks(journal: Journal, state: Check, checks: Iterable[Check]) -> Verdict:

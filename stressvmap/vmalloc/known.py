@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from stressvmap.result import fingerprint_of
+
 ALWAYS: Final = "always"
 RARE: Final = "rare"
 
@@ -14,9 +16,91 @@ RARE: Final = "rare"
 class Known:
     """One known breakage. `frequency` ALWAYS: a run that misses it fails where known breakage is expected; RARE: it may appear."""
 
-    check: str
-    fingerprint: str
+    mechanism: str
+    """The canonical text of the mechanism, as a finding shows it."""
     frequency: str
     reference: str
     """The upstream commit, or the project's own finding."""
     title: str
+
+    @property
+    def check(self) -> str:
+        """The check that fires."""
+        return self.mechanism.split(" | ", 1)[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """What it is matched by."""
+        return fingerprint_of(self.mechanism)
+
+
+_STALE: Final = "stale-after-unmap-aliases | vm_unmap_ram + vm_unmap_aliases"
+_ACCESS: Final = "stale-access | vm_unmap_ram + vm_unmap_aliases"
+_FULL: Final = "fully used block | never visited | holding nothing"
+_DYING: Final = "dying block | neither dirty nor lazy | holding nothing"
+
+FULL_BLOCK: Final = (
+    Known(f"{_STALE} | {_FULL}", ALWAYS, "fc1e0d980037", "a completely used block is on no free list, so its dirty pages are missed"),
+    Known(f"{_ACCESS} | {_FULL}", RARE, "fc1e0d980037", "a CPU read through a translation that was missed so"),
+)
+"""Cured in v6.5."""
+
+UNLOCKED_RANGE: Final = tuple(
+    Known(
+        f"range-computed-unlocked | {call} | vmap_block | dirty range read without vmap_purge_lock | holding vb->lock",
+        ALWAYS if call == "vm_unmap_aliases" else RARE,
+        "RFC 3/3, ca5e46c3400b",
+        "dirty ranges are collected before the mutex is taken",
+    )
+    for call in ("vm_unmap_aliases", "vfree_reset")
+)
+"""Cured by the RFC, and in v6.5."""
+
+DYING_BLOCK: Final = (
+    Known(f"{_STALE} | {_DYING}", RARE, "docs/findings/dying-block.md", "between its last vb_free and the lazy list, a block's older debts are nowhere"),
+    Known(f"{_ACCESS} | {_DYING}", RARE, "docs/findings/dying-block.md", "a CPU read through a translation that was missed so"),
+)
+"""In every version."""
+
+WRONG_QUEUE: Final = (
+    *(
+        Known(
+            f"list-corruption | {call} | free list of blocks | changed under another list's lock | holding vb->lock, vbq->lock",
+            RARE,
+            "8c61291fd850",
+            "a block found in one CPU's hash bucket is deleted from another CPU's list under the first one's lock",
+        )
+        for call in ("vm_unmap_aliases", "vfree_reset")
+    ),
+    *(
+        Known(
+            f"use-after-free | {call} | freed vmap_block | still on a list when freed | holding nothing",
+            RARE,
+            "8c61291fd850",
+            "a dead block is reached through the list that was corrupted so",
+        )
+        for call in ("vm_map_ram", "vm_unmap_aliases", "vfree_reset")
+    ),
+)
+"""v6.5 to v6.9."""
+
+SPLIT_WITHOUT_MEMORY: Final = tuple(
+    Known(
+        f"kernel-bug | {call} | WARN_ON | no memory to split a hole | holding free_vmap_area_lock",
+        RARE,
+        "docs/findings/split-without-memory.md",
+        "an allocation that fails twice is reported by a WARN_ON",
+    )
+    for call in ("vm_map_ram", "vmalloc", "vmalloc_reset")
+)
+"""In every version, with injected failures."""
+
+SPARSE_MASK: Final = (
+    Known(
+        "kernel-bug | vm_map_ram | WARN_ON | per-CPU data of a CPU that is not possible | holding nothing",
+        RARE,
+        "a34acf30b19b",
+        "a hash index is used as a CPU id, which it is not on a sparse possible mask",
+    ),
+)
+"""v6.4 to v6.9, on sparse masks only."""

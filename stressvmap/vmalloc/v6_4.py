@@ -38,6 +38,7 @@ from stressvmap.vmalloc.base import (
     Vmalloc,
     get_order,
 )
+from stressvmap.vmalloc.known import DYING_BLOCK, FULL_BLOCK, SPARSE_MASK, SPLIT_WITHOUT_MEMORY, UNLOCKED_RANGE
 from stressvmap.vmalloc.structs import VmapBlock, VmStruct
 
 
@@ -46,6 +47,7 @@ class V6_4(Vmalloc):
 
     NAME = "v6.4"
     TITLE = "Linux v6.4"
+    known = (*FULL_BLOCK, *UNLOCKED_RANGE, *DYING_BLOCK, *SPLIT_WITHOUT_MEMORY, *SPARSE_MASK)
 
     # -- areas --------------------------------------------------------------------------------------------
 

@@ -14,8 +14,10 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
+from inspect import Parameter
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Final
@@ -86,7 +88,7 @@ def _load_patch(path_text: str, class_name: str | None) -> type[Vmalloc]:
         )
     for cls in reversed(version.__mro__):
         if cls.__module__ == module.__name__:
-            _mark_overrides(cls)
+            _mark_overrides(cls, path_text)
     return version
 
 
@@ -114,7 +116,8 @@ def _load_module(path: Path, shown: str) -> ModuleType:
     vars(module)["IS_USER_PATCH"] = True
     sys.modules[module_name] = module
     try:
-        exec(code, vars(module))
+        with redirect_stdout(sys.stderr):  # standard output is the command's
+            exec(code, vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise PatchError(
@@ -172,15 +175,35 @@ def _class_names() -> list[str]:
     return [version.__name__ for version in BUILT_IN.values()]
 
 
-def _mark_overrides(cls: type) -> None:
+def _mark_overrides(cls: type, path: str) -> None:
     """An override of a marked kernel function is marked too, so that its steps carry the function's name."""
     for name, function in list(vars(cls).items()):
-        if not isinstance(function, FunctionType) or hasattr(function, "kernel_name"):
+        if not isinstance(function, FunctionType):
             continue
         overridden = next((vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)), None)
+        if isinstance(overridden, FunctionType) and overridden is not object.__init__:
+            _require_same_call(cls, name, function, overridden, path)
+        if hasattr(function, "kernel_name"):
+            continue
         kernel_name = getattr(overridden, "kernel_name", None)
         if kernel_name is not None:
             setattr(cls, name, kernel_function_named(kernel_name)(function))
+
+
+def _require_same_call(cls: type, name: str, function: FunctionType, overridden: FunctionType, path: str) -> None:
+    """The model calls an override as it calls what is overridden: with positional arguments."""
+    ours, theirs = inspect.signature(function), inspect.signature(overridden)
+    kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [parameter for parameter in theirs.parameters.values() if parameter.kind in kinds]
+    required = sum(parameter.default is Parameter.empty for parameter in positional)
+    try:
+        for count in (required, len(positional)):
+            ours.bind(*positional[:count])
+    except TypeError:
+        line = inspect.unwrap(function).__code__.co_firstlineno
+        takes, needs = (", ".join(signature.parameters) for signature in (ours, theirs))
+        told = f"{cls.__name__}.{name}({takes}) is called as {name}({needs}), which it overrides"
+        raise PatchError(f"{path}:{line}: {told}") from None
 
 
 # -- what a version is made of ----------------------------------------------------------------------------
