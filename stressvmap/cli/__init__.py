@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import traceback
@@ -74,14 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if callable(usage):
-            return _fail(given, f"{_one_line(usage())} (stressvmap {_command(given)}--help tells more)", USAGE_STATUS)
+            return _fail(
+                given, f"{_with_value(usage(), given)} (stressvmap {_command(given)}--help tells more)", USAGE_STATUS
+            )
         where = _keep_traceback(error)
-        told = f"failed, a bug of ours: {type(error).__name__}: {_one_line(str(error))}; the traceback is in {where}"
+        told = f"failed, a bug of ours: {type(error).__name__}: {error}; the traceback is in {where}"
         return _fail(given, told, HARNESS_STATUS)
 
 
 def _fail(given: Sequence[str], message: str, status: int) -> int:
     """One message to standard error, and with --json the one object on standard output."""
+    message = _one_line(message)
     complain(message)
     if "--json" in given:
         command = _command(given).strip()
@@ -93,6 +97,14 @@ def _fail(given: Sequence[str], message: str, status: int) -> int:
 def _command(given: Sequence[str]) -> str:
     names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     return f"{given[0]} " if given and given[0] in names else ""
+
+
+def _with_value(message: str, given: Sequence[str]) -> str:
+    """typer names the option whose value does not fit, not the value."""
+    match = re.match(r"Invalid value for '(-[\w-]+)'", message)
+    if match is None or match[1] not in given[:-1]:
+        return message
+    return f"{match[1]} {given[list(given).index(match[1]) + 1]}: {message}"
 
 
 def _one_line(text: str) -> str:

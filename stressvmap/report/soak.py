@@ -20,8 +20,7 @@ def render(data: Mapping[str, Any], folder: Path) -> Iterator[Text]:
     line.append(f", {len(data['findings']) - len(new)} known distinct findings in {data['rounds']:,} rounds")
     yield line
     yield Text(
-        f"  checked: {data['schedules']:,} executions, {data['operations']:,} operations,"
-        f" {data['seconds'] / 3600:.2f} h"
+        f"  checked: {data['schedules']:,} executions, {data['operations']:,} operations, {_duration(data['seconds'])}"
     )
     yield _sight(data)
     for finding in [*new, *(finding for finding in data["findings"] if finding["known"])]:
@@ -35,6 +34,10 @@ def render(data: Mapping[str, Any], folder: Path) -> Iterator[Text]:
     for reason in data["harness_errors"]:
         yield Text(f"THE HARNESS FAILED: {reason.splitlines()[0]}", style="bold red")
     yield Text(f"exit status {data['exit_status']}; every round stands in {folder / 'rounds.jsonl'}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"
 
 
 def _sight(data: Mapping[str, Any]) -> Text:
@@ -55,7 +58,7 @@ def _finding(finding: Mapping[str, Any], folder: Path) -> Iterator[Text]:
         line.append("  NEW: the version does not declare it", style="bold red")
     yield line
     yield Text(
-        f"    seen in {finding['rounds']:,} rounds, {finding['count']:,} executions,"
+        f"    seen in rounds: {finding['rounds']:,}, executions: {finding['count']:,},"
         f" first in round {finding['first_round']}"
     )
     if not finding["known"]:

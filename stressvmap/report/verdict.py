@@ -82,6 +82,8 @@ def _headline(runs: Sequence[RunResult], findings: Sequence[_Merged]) -> Text:
     about = [part for part in (what, strategy, f"seed {run.seed}" if run.runtime else "") if part]
     line = Text()
     line.append(f"{run.version or 'unknown version'}: ", style="bold")
+    if any(run.harness_error for run in runs):
+        line.append("HARNESS FAILED, ", style="bold red")
     line.append(verdict.upper(), style=_STYLES[verdict])
     if findings:
         new = sum(not entry.first.known for entry in findings)

@@ -82,6 +82,11 @@ def test_an_override_of_a_kernel_function_carries_its_name_and_a_new_method_none
         ),
         (PATCH, ":Other", r"has no class 'Other'; it has MyPatch"),
         (PATCH + "class B(V6_5): pass\n", "", r"defines 2 versions \(MyPatch, B\): say which, as .*patch\.py:B"),
+        (
+            PATCH.replace("addr, size)", "addr)"),
+            "",
+            r"py:7: MyPatch\.vb_free\(self, addr\) is called as vb_free\(self, addr, size\)",
+        ),
         (PATCH.replace("def vb_free", "NAME = 'a/b'\n    def vb_free"), "", r"MyPatch\.NAME is 'a/b'"),
         ("x = '\0'\n", "", r"patch\.py:1: .*null bytes"),
     ],
