@@ -102,7 +102,7 @@ class RunResult:
         """violated, inconclusive or clean."""
         if self.findings:
             return VIOLATED
-        return INCONCLUSIVE if self.inconclusive else CLEAN
+        return INCONCLUSIVE if self.inconclusive or self.harness_error else CLEAN
 
     @property
     def exit_status(self) -> int:

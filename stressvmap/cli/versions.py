@@ -11,6 +11,7 @@ from stressvmap.cli.options import Json, Quiet, Verbose
 from stressvmap.cli.output import print_object, print_raw, start_log
 from stressvmap.result import SCHEMA
 from stressvmap.vmalloc.base import Vmalloc
+from stressvmap.vmalloc.known import Known
 from stressvmap.vmalloc.versions import BUILT_IN, digest, load
 from stressvmap.vmalloc.versions import show as show_source
 
@@ -73,10 +74,19 @@ def _object(chosen: list[type[Vmalloc]]) -> dict[str, Any]:
                 "name": version.NAME,
                 "title": version.TITLE,
                 "digest": digest(version),
-                "known": [
-                    {name: getattr(known, name) for name in known.__dataclass_fields__} for known in version.known
-                ],
+                "known": [_known(known) for known in version.known],
             }
             for version in chosen
         ],
+    }
+
+
+def _known(known: Known) -> dict[str, str]:
+    return {
+        "check": known.check,
+        "fingerprint": known.fingerprint,
+        "mechanism": known.mechanism,
+        "frequency": known.frequency,
+        "reference": known.reference,
+        "title": known.title,
     }
