@@ -186,8 +186,12 @@ class TaskState:
         return tuple(sorted({str(held[1]) for held in self.held}))
 
     def entry(self) -> str:
-        """Its outermost entry point, or its name if it is in none (a daemon)."""
-        return self.calls[0].entry if self.calls else self.name
+        """Its outermost entry point, or its name if it is in none (a daemon). What undoes a mapping that resets
+        permissions is a vfree, whoever called it.
+        """
+        if not self.calls:
+            return self.name
+        return "vfree_reset" if self.calls[0].is_reset else self.calls[0].entry
 
 
 class PageState:
