@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from stressvmap.cli.check import check
 from stressvmap.cli.interrupt import STOPPED_STATUS
-from stressvmap.cli.output import PLACE, close_stdout, complain, print_object
+from stressvmap.cli.output import PLACE, TRACEBACK_FILE, close_stdout, complain, print_object
 from stressvmap.cli.report import report
 from stressvmap.cli.show import show
 from stressvmap.cli.soak import soak
@@ -31,7 +31,6 @@ from stressvmap.version import __version__
 
 USAGE_STATUS: Final = 2
 HARNESS_STATUS: Final = 3
-TRACEBACK_FILE: Final = "traceback.txt"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 for _command_function in (stress, check, show, versions, soak, report):
@@ -117,7 +116,8 @@ def _keep_traceback(error: BaseException) -> Path:
     if PLACE.folder is not None:
         try:
             path = PLACE.folder / TRACEBACK_FILE
-            path.write_text(text, encoding="utf-8")
+            with path.open("a", encoding="utf-8") as kept:
+                kept.write(text)
             return path
         except OSError:
             pass

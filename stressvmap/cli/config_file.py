@@ -161,8 +161,12 @@ class StressConfig:
             "stop_at_first": self.stop_at_first,
             "stall_seconds": self.stall_seconds,
         }
-        tables = {"": top, "scenario": self.scenario}
-        tables |= {f"workload.{name}": keys for name, keys in self.workload.items() if name in self.workloads}
+        tables = {"": top, "scenario": dict(sorted(self.scenario.items()))}
+        tables |= {
+            f"workload.{name}": dict(sorted(keys.items()))
+            for name, keys in sorted(self.workload.items())
+            if name in self.workloads
+        }
         return to_toml(tables)
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from stressvmap.report.saved import to_json
 
 LOG_FILE: Final = "run.log"
+TRACEBACK_FILE: Final = "traceback.txt"
 _LEVELS: Final = ("WARNING", "INFO", "DEBUG")
 _STDERR_FORMAT: Final = "{time:HH:mm:ss} {level: <7} {message}"
 _FILE_FORMAT: Final = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {name}:{line} {message}"

@@ -15,7 +15,7 @@ from stressvmap.cli import run_folder
 from stressvmap.cli.config_file import StressConfig, read_stress_file, with_options
 from stressvmap.cli.interrupt import Interrupt
 from stressvmap.cli.options import Checks, Json, Limits, Out, Quiet, Verbose, limits_of
-from stressvmap.cli.output import log_to, print_lines, print_object, start_log
+from stressvmap.cli.output import TRACEBACK_FILE, log_to, print_lines, print_object, start_log
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.report.live import View, view_for
@@ -199,9 +199,19 @@ def _run_one(
     for reason in result.inconclusive:
         logger.info("inconclusive: {}", reason)
     if result.harness_error:
+        result.harness_error = _keep_trace(result.harness_error, folder)
         logger.error("the harness failed: {}", result.harness_error)
     logger.info(
         "{}: {}, {} executions, {} operations, {} findings", title, result.verdict, result.schedules, result.operations,
         len(result.findings),
     )  # fmt: skip
     return result
+
+
+def _keep_trace(error: str, folder: Path) -> str:
+    """What went wrong in one line, and where its traceback was written."""
+    what, _, trace = error.partition("\n")
+    path = folder / TRACEBACK_FILE
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{what}\n{trace}\n")
+    return f"{what}; the traceback is in {path}"

@@ -188,7 +188,7 @@ def _conclusion(summary: Summary) -> Iterator[Text]:
     for reason in dict.fromkeys(unmet):
         yield Text(f"not as expected: {reason}", style="bold red")
     expects = [run.expect for run in summary.runs if run.expect is not None]
-    if expects and not unmet:
+    if expects and not unmet and summary.exit_status == 0:
         what = "the declared breakage, and nothing else" if expects[0] == "known" else ", ".join(expects[0])
         yield Text(f"as expected: {what or 'nothing'} fired", style="green")
     status = summary.exit_status
