@@ -39,6 +39,8 @@ class Runtime:
         """Called by `point` when a task's `migrate_at` is due: moves it, or leaves it for its next point."""
         self.on_seal: Callable[[], None] = _no_body
         """Called once when the execution stops, before tasks are unwound: the machine seals its journal."""
+        self.on_death: Callable[[Task], None] = _ignore_task
+        """Called when a task has hit a BUG_ON: the machine takes back what the task would have given back itself."""
         self.on_stop: Callable[[str], None] = _ignore_reason
         """Called with the reason just before sealing, so that the machine can record who is blocked."""
 
@@ -91,6 +93,20 @@ class Runtime:
             del table[task.cpu]
         task.is_pinned = False
 
+    def enable_irqs(self, cpu: int) -> None:
+        """Interrupts of `cpu` can start again."""
+        self.irqs_off.discard(cpu)
+
+    def wait_for_cpu(self) -> None:
+        """The current task was moved between two points: returns when its CPU is free for it."""
+
+    def bury(self, task: Task) -> None:
+        """`task`, which is running, hit a BUG_ON: it keeps its locks, but gives up its CPU, as in make_task_dead()."""
+        task.is_dead = True
+        if task.is_pinned:
+            self.unpin(task)
+        self.on_death(task)
+
     def is_finished(self, task: Task) -> bool:
         """Whether `task` has nothing left to do: its body returned, or it is a daemon nobody has woken since."""
         return task.is_done or (task.is_daemon and task.is_parked and task.context is None)
@@ -105,7 +121,10 @@ class Runtime:
         """Give back threads or greenlets. The runtime is of no use afterwards."""
 
     def reset(self) -> None:
-        """Forget the last execution."""
+        """Forget the last execution. A pooled thread or greenlet may still name an old task: that must not keep its machine alive."""
+        for task in self.tasks:
+            task.body = _no_body
+            task.held.clear()
         self.tasks = []
         self.points = 0
         self.is_sealed = False

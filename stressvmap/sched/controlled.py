@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from bisect import insort
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
-from stressvmap.runtime.runtime import DEADLOCK, DONE, STEPS_MAX, Runtime
+from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX, Runtime
 from stressvmap.runtime.strategy import BLOCKED, COUNT_OVER, ENDED, START, WOKEN, Schedule, Strategy
 from stressvmap.runtime.task import BugOn, Task, TaskKilled
 
@@ -23,7 +23,7 @@ class _Slot:
 
     def __init__(self, runtime: ControlledRuntime) -> None:
         self.task: Task | None = None
-        self.greenlet = greenlet(lambda: runtime._serve(self))
+        self.greenlet = greenlet(lambda: runtime._serve(self), runtime._hub)
 
 
 class ControlledRuntime(Runtime):
@@ -34,7 +34,7 @@ class ControlledRuntime(Runtime):
         self.strategy = strategy
         self.schedule = Schedule()
         self.failure: BaseException | None = None
-        """What a task raised that no model may raise; `run` raises it again."""
+        """What the strategy raised, or a task that no model may raise; `run` raises it again."""
         self._left = 0
         """Points the current task may still announce before the strategy is asked."""
         self._since = 0
@@ -86,11 +86,31 @@ class ControlledRuntime(Runtime):
             task.is_parked = False
             insort(self._ready, task, key=_task_id)
             if self.strategy.wants_wakeups:
-                self._was_woken = self._was_woken or self._left > 1
-                self._left = 1
+                self._ask_soon()
+
+    def unpin(self, task: Task) -> None:
+        """The CPU is free; the strategy is asked at once if it wants that and somebody waited for it."""
+        super().unpin(task)
+        if self.strategy.wants_wakeups and any(other.cpu == task.cpu and other is not task for other in self._ready):
+            self._ask_soon()
+
+    def enable_irqs(self, cpu: int) -> None:
+        """Likewise for an interrupt that waits."""
+        super().enable_irqs(cpu)
+        if self.strategy.wants_wakeups and any(other.cpu == cpu and other.is_interrupt for other in self._ready):
+            self._ask_soon()
+
+    def wait_for_cpu(self) -> None:
+        """Let others run until the current task's new CPU is free."""
+        task = self.current
+        if not self.is_sealed and not self.can_run(task):
+            self._reschedule(task, BLOCKED)
 
     def draw(self, n: int) -> int:
         """Ask the strategy, and record the answer."""
+        if self.is_sealed:
+            self._unwind(self.current)
+            return 0
         value = self.strategy.draw(n)
         self.schedule.draws.append(value)
         return value
@@ -118,8 +138,8 @@ class ControlledRuntime(Runtime):
         if first is not None:
             self._enter(first)
         if self.failure is not None:
-            self.seal(DEADLOCK)
-        if self._reason != DONE or self.failure is not None:
+            self._reason = INTERRUPTED
+        if self._reason != DONE:
             self.seal(self._reason)
             self._unwind_all()
         if self.failure is not None:
@@ -127,7 +147,10 @@ class ControlledRuntime(Runtime):
         return self._reason
 
     def close(self) -> None:
-        """Drop the pooled greenlets."""
+        """End the pooled greenlets: one that is merely dropped keeps its stack, and all that is on it, for ever."""
+        for slot in self._free:
+            slot.greenlet.parent = getcurrent()
+            slot.greenlet.throw(GreenletExit)
         self._free.clear()
 
     # -- inside -------------------------------------------------------------------------------------------
@@ -146,7 +169,7 @@ class ControlledRuntime(Runtime):
             raise TaskKilled
 
     def _next(self, task: Task | None, why: int) -> Task | None:
-        """The task to run next, or None with `_reason` set."""
+        """The task to run next, or None with `_reason` or `failure` set."""
         if task is not None:
             self._record(task, why)
         if self.points >= self.steps_max:
@@ -157,12 +180,21 @@ class ControlledRuntime(Runtime):
             is_done = all(self.is_finished(t) for t in self.tasks)
             self._reason = DONE if is_done else DEADLOCK
             return None
-        chosen, count = self.strategy.decide(enabled, task, why)
+        try:
+            chosen, count = self.strategy.decide(enabled, task, why)
+        except BaseException as error:  # not to be raised here: it would go through the code of whichever task was running
+            self.failure = error
+            return None
         self._left = min(count, self.steps_max - self.points)
         self._since = self.points
         self._was_woken = False
         self.current = chosen
         return chosen
+
+    def _ask_soon(self) -> None:
+        """Ask the strategy at the current task's next point, and say that it is for a task that became enabled."""
+        self._was_woken = self._was_woken or self._left > 1
+        self._left = 1
 
     def _enabled(self) -> list[Task]:
         """The ready tasks that `can_run`: asked at every decision, so written out."""
@@ -184,13 +216,13 @@ class ControlledRuntime(Runtime):
 
     def _record(self, task: Task, why: int) -> None:
         """Append what the last decision came to: a grant of so many points to `task` repeats it exactly."""
-        count = self.points - self._since + (0 if why == COUNT_OVER or why == WOKEN else 1)
+        count = self.points - self._since + (0 if why in (COUNT_OVER, WOKEN) else 1)
         choices = self.schedule.choices
         if self._can_merge and choices[-1][0] == task.id:
             choices[-1] = (task.id, choices[-1][1] + count)
         else:
             choices.append((task.id, count))
-        self._can_merge = why == COUNT_OVER or why == WOKEN
+        self._can_merge = why in (COUNT_OVER, WOKEN)
 
     def _enter(self, task: Task) -> None:
         slot = task.context
@@ -211,15 +243,18 @@ class ControlledRuntime(Runtime):
             except TaskKilled:
                 task.is_dead = True
             except BugOn:
-                task.is_dead = True
+                self.bury(task)
             except BaseException as error:
                 task.is_dead = True
                 if self.failure is None:
                     self.failure = error
+                if not self.is_sealed:
+                    self._record(task, ENDED)
             slot.task = None
             task.context = None
             self._free.append(slot)
-            self._ready.remove(task)
+            if not task.is_parked:  # a task that is unwound may be
+                self._ready.remove(task)
             if task.is_daemon and not task.is_dead:
                 task.is_parked = True
             else:

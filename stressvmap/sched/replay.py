@@ -36,6 +36,14 @@ class ReplayStrategy(Strategy):
                 return task, count
         raise ScheduleMismatch(f"decision {self._choice}: the schedule runs task {task_id}, but only tasks {names} are enabled")
 
+    def check_used_up(self) -> None:
+        """After an execution: raises ScheduleMismatch if it ended before the schedule did."""
+        choices = len(self.schedule.choices)
+        if self._choice < choices:
+            raise ScheduleMismatch(f"decision {self._choice}: the execution is over, but the schedule has {choices} decisions")
+        if self._draw < len(self.schedule.draws):
+            raise ScheduleMismatch(f"draw {self._draw}: the execution is over, but the schedule has {len(self.schedule.draws)} draws")
+
     def draw(self, n: int) -> int:
         """The recorded draw."""
         if self._draw >= len(self.schedule.draws) or self.schedule.draws[self._draw] >= n:
@@ -87,6 +95,12 @@ class ScriptStrategy(Strategy):
             self._line += 1
             self._is_started = False
         return enabled[0], 1
+
+    def check_used_up(self) -> None:
+        """After an execution: raises ScheduleMismatch if it ended before a line's `until` came to hold."""
+        for number, line in enumerate(self.script[self._line :], self._line):
+            if line.until is not None:
+                raise ScheduleMismatch(f"script line {number}: the execution is over, and task {line.task} never came to its point")
 
     def draw(self, n: int) -> int:
         """Always 0."""

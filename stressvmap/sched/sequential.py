@@ -56,7 +56,7 @@ class SequentialRuntime(Runtime):
         if not task.is_parked:
             return
         task.is_parked = False
-        if task.is_interrupt and self.can_run(task):
+        if task.is_interrupt and task.context is None and self.can_run(task):
             self._serve(task)
 
     def draw(self, n: int) -> int:
@@ -86,7 +86,7 @@ class SequentialRuntime(Runtime):
             while self._serve_one():
                 pass
         except BugOn:
-            task.is_dead = True
+            self.bury(task)
         except TaskKilled:
             task.is_dead = True
         finally:
@@ -103,18 +103,21 @@ class SequentialRuntime(Runtime):
 
     def _serve_one(self) -> bool:
         for daemon in self.tasks:
-            if daemon.is_daemon and not daemon.is_parked and not daemon.is_dead and daemon is not self.current and self.can_run(daemon):
+            if daemon.is_daemon and not daemon.is_parked and not daemon.is_dead and daemon.context is None and self.can_run(daemon):
                 self._serve(daemon)
                 return True
         return False
 
     def _serve(self, daemon: Task) -> None:
+        """Run an idle daemon; `context` marks those that stand on the stack."""
         outer = self.current
         self.current = daemon
+        daemon.context = self
         try:
             daemon.body()
             daemon.is_parked = True
         except BugOn:
-            daemon.is_dead = True
+            self.bury(daemon)
         finally:
+            daemon.context = None
             self.current = outer

@@ -17,12 +17,16 @@ from stressvmap.runtime.task import BugOn, Task, TaskKilled
 
 
 class _Worker:
-    """A pooled OS thread. `gate` is released to let it go on: to start a task, or after a wait."""
+    """A pooled OS thread. `gate` is released to let it go on: to start a task, or after a wait.
 
-    __slots__ = ("gate", "task", "thread")
+    `is_called` says that a wait is really over: at the end of an execution gates are released that nobody waits at.
+    """
+
+    __slots__ = ("gate", "is_called", "task", "thread")
 
     def __init__(self, runtime: ThreadRuntime, number: int) -> None:
         self.gate = threading.Semaphore(0)
+        self.is_called = False
         self.task: Task | None = None
         self.thread = threading.Thread(target=runtime._serve, args=(self,), name=f"stressvmap-{number}", daemon=True)
         self.thread.start()
@@ -97,19 +101,21 @@ class ThreadRuntime(Runtime):
         if task.context is None:
             self._start(task)
         else:
-            assert isinstance(task.context, _Worker)
-            task.context.gate.release()
+            self._call(task)
 
     def unpin(self, task: Task) -> None:
         """The CPU is free: let those go on that wait for it."""
-        cpu = task.cpu
         super().unpin(task)
-        waiters = self._cpu_waiters.pop(cpu, None)
-        if waiters:
-            for waiter in waiters:
-                self._running += 1
-                assert isinstance(waiter.context, _Worker)
-                waiter.context.gate.release()
+        self._call_waiters(task.cpu)
+
+    def enable_irqs(self, cpu: int) -> None:
+        """Let the CPU's interrupt go on if it waits."""
+        super().enable_irqs(cpu)
+        self._call_waiters(cpu)
+
+    def wait_for_cpu(self) -> None:
+        """Wait until the current task's new CPU is free."""
+        self._regain(self.current)
 
     def draw(self, n: int) -> int:
         """From the seed, in whatever order the threads come."""
@@ -130,6 +136,8 @@ class ThreadRuntime(Runtime):
                 if not task.is_parked and not task.is_done and task.context is None:
                     self._running += 1
                     self._start(task)
+            if self._running == 0:
+                self._nobody_runs()
         try:
             self._stopped.acquire()
         except BaseException:
@@ -189,9 +197,27 @@ class ThreadRuntime(Runtime):
             self._nobody_runs()
         worker = task.context
         assert isinstance(worker, _Worker)
-        self._step.release()
-        worker.gate.acquire()
-        self._step.acquire()
+        worker.is_called = False
+        while not self._is_over_for(worker):
+            self._step.release()
+            worker.gate.acquire()
+            self._step.acquire()
+
+    def _is_over_for(self, worker: _Worker) -> bool:
+        return worker.is_called or self.is_sealed
+
+    def _call(self, task: Task) -> None:
+        """End the wait of `task`; it is counted as running already."""
+        worker = task.context
+        assert isinstance(worker, _Worker)
+        worker.is_called = True
+        worker.gate.release()
+
+    def _call_waiters(self, cpu: int) -> None:
+        """Let those who wait for `cpu` see whether they can have it."""
+        for waiter in self._cpu_waiters.pop(cpu, ()):
+            self._running += 1
+            self._call(waiter)
 
     def _nobody_runs(self) -> None:
         if self.is_sealed or self._reason:
@@ -207,7 +233,7 @@ class ThreadRuntime(Runtime):
         if reason != DONE:
             self.seal(reason)
             for task in self.tasks:
-                if isinstance(task.context, _Worker) and task is not self.current:
+                if isinstance(task.context, _Worker):
                     task.context.gate.release()
         if self._live == 0 or reason == DONE:
             self._stopped.release()
@@ -268,10 +294,12 @@ class ThreadRuntime(Runtime):
         try:
             self._regain(task)
             task.body()
-        except (TaskKilled, BugOn):
+        except TaskKilled:
             task.is_dead = True
+        except BugOn:
+            self.bury(task)
         except BaseException as error:
             task.is_dead = True
             if self.failure is None:
                 self.failure = error
-            self._stop(DEADLOCK)
+            self._stop(INTERRUPTED)
