@@ -32,7 +32,7 @@ def kernel_function_named(name: str) -> Callable[[Callable[Concatenate[S, P], R]
 
     def mark(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
         @wraps(function)
-        def marked(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        def marked(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
             task = self.machine.runtime.current
             outer = task.function
             task.function = name

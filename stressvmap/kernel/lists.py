@@ -115,7 +115,8 @@ def _list_del(node: ListHead) -> None:
         culprit = prev if prev is None or prev.next is not node else following
         machine.record(LIST_CORRUPT, node.owner.id, node.field, 0 if culprit is None else culprit.owner.id)
     machine.BUG_ON(prev is None or following is None, f"list_del of a poisoned {node.field}")
-    assert prev is not None and following is not None
+    assert prev is not None
+    assert following is not None
     following.store_prev(WRITE, prev)
     prev.store_next(WRITE_ONCE, following)
 
@@ -123,7 +124,8 @@ def _list_del(node: ListHead) -> None:
 def list_for_each_entry_rcu(head: ListHead) -> Iterator[Struct]:
     """Walk as a lockless reader does: a node deleted meanwhile still leads on."""
     node = head.load_next(READ_ONCE)
-    while node is not None and node is not head:
+    while node is not head:
+        node = _walked(node, head)
         yield node.owner
         node = node.load_next(READ_ONCE)
 
@@ -131,7 +133,15 @@ def list_for_each_entry_rcu(head: ListHead) -> Iterator[Struct]:
 def list_for_each_entry_safe(head: ListHead) -> Iterator[Struct]:
     """Walk a private list; the entry just yielded may be freed."""
     node = head.load_next(READ)
-    while node is not None and node is not head:
+    while node is not head:
+        node = _walked(node, head)
         following = node.load_next(READ)
         yield node.owner
         node = following
+
+
+def _walked(node: ListHead | None, head: ListHead) -> ListHead:
+    """What a walk comes to: LIST_POISON1, or a pointer nobody wrote, is an oops."""
+    head.machine.BUG_ON(node is None, f"walk over a poisoned {head.field}")
+    assert node is not None
+    return node

@@ -34,11 +34,13 @@ class Lock:
         runtime = machine.runtime
         inside = self.inside
         runtime.point(LOCK, inside.id, self.lock_class)
-        if inside.is_dead:
-            inside.touch(LOCK, self.lock_class)
         task = runtime.current
         waited = 0
-        while self.owner is not None:
+        while True:
+            if inside.is_dead:  # now, or since it was waited for
+                inside.touch(LOCK, self.lock_class)
+            if self.owner is None:
+                break
             waited = 1
             machine.record(LOCK_WAIT, inside.id, self.lock_class, self.owner.id)
             task.blocked_object = inside.id
@@ -116,6 +118,7 @@ class Mutex(Lock):
         """mutex_trylock: never waits."""
         machine = self.machine
         machine.runtime.point(LOCK, self.inside.id, self.lock_class)
+        self.inside.touch(LOCK, self.lock_class)
         if self.owner is not None:
             machine.record(TRYLOCK_FAILED, self.inside.id, self.lock_class, self.owner.id)
             return False

@@ -55,6 +55,7 @@ class Machine:
         runtime.on_migrate = self._migrate
         runtime.on_stop = self._record_stop
         runtime.on_seal = self._seal
+        runtime.on_death = self._make_task_dead
 
     # -- the journal's pen --------------------------------------------------------------------------------
 
@@ -66,14 +67,26 @@ class Machine:
     def _record_stop(self, reason: str) -> None:
         if reason != DONE:
             for task in self.runtime.tasks:
-                if not self.runtime.is_finished(task) and task.is_parked:
+                if self.runtime.is_finished(task):
+                    continue
+                if task.is_parked:
                     self.append((BLOCKED, task.id, task.cpu, task.function, task.blocked_object, task.blocked_class, task.blocked_owner))
+                elif not self.runtime.can_run(task):
+                    occupant = self.runtime.interrupted_by.get(task.cpu) or self.runtime.pinned_by.get(task.cpu)
+                    self.append((BLOCKED, task.id, task.cpu, task.function, 0, f"CPU {task.cpu}", 0 if occupant is None else occupant.id))
         if reason == DEADLOCK and any(task.is_dead for task in self.runtime.tasks):
             reason = "bug"
         self.record(STOPPED, 0, reason, 0)
 
     def _seal(self) -> None:
         self.append = _drop
+
+    def _make_task_dead(self, task: Task) -> None:
+        """What do_exit() gives back for a task that hit a BUG_ON, which its locks are not part of."""
+        task.preempt_count = 0
+        task.rcu_depth = 0
+        self.runtime.enable_irqs(task.cpu)
+        self.quiescent(task)
 
     # -- CPUs and preemption ------------------------------------------------------------------------------
 
@@ -120,7 +133,7 @@ class Machine:
 
     def local_irq_enable(self) -> None:
         """Let them in again."""
-        self.runtime.irqs_off.discard(self.runtime.current.cpu)
+        self.runtime.enable_irqs(self.runtime.current.cpu)
         self.preempt_enable()
 
     def might_sleep(self, what: str = "might_sleep") -> None:
@@ -143,10 +156,16 @@ class Machine:
         plan = self.migrations[task.id]
         migration = plan.pop(0)
         task.migrate_at = max(plan[0].point, task.points + 1) if plan else NEVER
-        self.move(task, migration.cpu)
+        self._move(task, migration.cpu)
 
     def move(self, task: Task, cpu: int) -> bool:
-        """Move a preemptible task to an online CPU. Returns whether it moved."""
+        """Move a preemptible task to an online CPU; the current one goes on when that CPU is free. Returns whether it moved."""
+        is_moved = self._move(task, cpu)
+        if is_moved and task is self.runtime.current:
+            self.runtime.wait_for_cpu()
+        return is_moved
+
+    def _move(self, task: Task, cpu: int) -> bool:
         if cpu == task.cpu or cpu not in self.online:
             return False
         old = task.cpu
@@ -155,11 +174,9 @@ class Machine:
         return True
 
     def set_online(self, cpu: int, is_online: bool) -> None:
-        """Change the online mask; the caller has emptied the CPU."""
-        if is_online:
-            self.online = sorted({*self.online, cpu})
-        else:
-            self.online.remove(cpu)
+        """Change the online mask; the caller has emptied the CPU. A new list: somebody may be walking over the old one."""
+        others = [other for other in self.online if other != cpu]
+        self.online = sorted([*others, cpu]) if is_online else others
         self.record(CPU_ONLINE if is_online else CPU_OFFLINE, cpu, "", 0)
 
     # -- objects and faults -------------------------------------------------------------------------------

@@ -169,6 +169,8 @@ class Memory:
         for cpu in machine.online:
             if cpu != own:
                 runtime.point(IPI_SEND, 0, "ipi")
+                if cpu not in machine.online:  # it has left meanwhile, and its TLB is empty
+                    continue
                 request.unanswered += 1
                 machine.record(IPI_SEND, number, "", cpu)
                 self._requests[cpu].append(request)

@@ -23,7 +23,7 @@ class PerCpu(Generic[T]):
     def per_cpu(self, cpu: int) -> T:
         """per_cpu(variable, cpu)."""
         if cpu not in self._instances:
-            self.machine.WARN_ON(True, f"per-CPU data of a CPU that is not possible")
+            self.machine.WARN_ON(True, "per-CPU data of a CPU that is not possible")
             self._instances[cpu] = self._make(cpu)
         return self._instances[cpu]
 
