@@ -10,8 +10,8 @@ from rich.text import Text
 
 from stressvmap.result import RunResult
 
-LABEL_WIDTH: Final = 44
-COLUMN_WIDTH: Final = 12
+LABEL_WIDTH: Final = 41
+COLUMN_WIDTH: Final = 13
 VERSIONS_A_ROW: Final = (80 - LABEL_WIDTH) // COLUMN_WIDTH
 
 COSTS: Final = {
@@ -62,7 +62,7 @@ def _block(groups: dict[str, list[RunResult]]) -> Iterator[Text]:
         "operations": lambda run: run.operations,
     }
     for label, of in counts.items():
-        yield _line(f"  {label}", [Text(f"{sum(map(of, runs)):,}") for runs in columns])
+        yield _line(f"  {label}", [Text(_fit(sum(map(of, runs)), COLUMN_WIDTH - 1)) for runs in columns])
 
 
 def _line(label: str, cells: Sequence[Text], style: str = "") -> Text:
@@ -83,10 +83,16 @@ def _count(runs: Sequence[RunResult], fingerprint: str) -> Text:
         return Text("-", style="dim")
     count = sum(finding.count for finding in findings)
     if all(finding.known for finding in findings):
-        return Text(f"{count:,} known", style="yellow")
-    return Text(f"{count:,} NEW", style="bold red")
+        return Text(f"{_fit(count, 6)} known", style="yellow")
+    return Text(f"{_fit(count, 6)} NEW", style="bold red")
+
+
+def _fit(count: int, width: int) -> str:
+    """The number in at most `width` characters, in thousands or millions if it must be."""
+    texts = [f"{count:,}", f"{count / 1e3:,.0f}k", f"{count / 1e6:,.0f}M"]
+    return next((text for text in texts if len(text) <= width), texts[-1])
 
 
 def _sum(runs: Sequence[RunResult], metric: str) -> Text:
     values = [run.metrics[metric] for run in runs if metric in run.metrics]
-    return Text(f"{sum(values):,.0f}") if values else Text("not measured", style="dim")
+    return Text(_fit(round(sum(values)), COLUMN_WIDTH - 1)) if values else Text("not measured", style="dim")

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+from pathlib import Path
+
+from stressvmap.report.saved import Summary, summary_from
+from stressvmap.report.verdict import STORY_LINES_MAX, render
+from stressvmap.result import Finding, RunResult
+
+
+def run_of(version: str = "v6.4", workload: str = "mixed", *findings: Finding, **more: object) -> RunResult:
+    result = RunResult(
+        command="stress",
+        version=version,
+        version_digest="d",
+        runtime="threads",
+        strategy="",
+        seed=7,
+        scenario={"workload": workload},
+        seconds=2.0,
+        schedules=10,
+        operations=1000,
+        flushes=1,
+        findings=list(findings),
+        metrics={"obligations_checked": 1234, "flush_calls": 1, "flushed_pages": 4},
+        windows={"vb-lock": [10, 3]},
+        not_run={"data-race": "the recording carries no memory accesses"},
+    )
+    for name, value in more.items():
+        setattr(result, name, value)
+    return result
+
+
+def leak(count: int = 3, *, known: bool = False, message: str = "it leaks\n  #1 here") -> Finding:
+    return Finding("leak", "abcdefabcdef", "leak | vfree", message, count, known, "commit 1", 4, "journals/a b.svj")
+
+
+def text_of(summary: Summary, folder: Path | None = Path("logs/x")) -> str:
+    return "\n".join(line.plain for line in render(summary, folder))
+
+
+def test_a_clean_run_says_how_much_it_checked_and_what_it_could_not() -> None:
+    text = text_of(Summary("stress", [run_of()]))
+    assert text.startswith("v6.4: CLEAN  (mixed; threads; seed 7)")
+    assert "10 executions, 1,000 operations, 1 flush, 1,234 page debts" in text
+    assert "vb-lock 3 of 10" in text
+    assert "not run: data-race: the recording carries no memory accesses" in text
+    assert text.endswith("exit status 0: nothing violated")
+
+
+def test_a_finding_says_what_where_and_what_looks_closer() -> None:
+    text = text_of(Summary("stress", [run_of("v6.4", "mixed", leak())]))
+    assert "leak  NEW: the version does not declare it" in text
+    assert "seen in 3 of 10 executions, first in execution 4" in text
+    assert "    | it leaks\n    |   #1 here\n" in text
+    assert "mechanism:   leak | vfree [abcdefabcdef]" in text
+    assert "look closer: stressvmap show 'logs/x/journals/a b.svj'" in text
+
+
+def test_a_known_finding_says_its_reference() -> None:
+    assert "known: commit 1" in text_of(Summary("stress", [run_of("v6.4", "mixed", leak(known=True))]))
+
+
+def test_findings_of_several_workloads_are_told_once_with_all_counts() -> None:
+    runs = [run_of("v6.4", "mixed", leak(3)), run_of("v6.4", "churn", leak(5)), run_of("v6.4", "pinned")]
+    text = text_of(Summary("stress", runs, is_single=False))
+    assert text.count("| it leaks") == 1
+    assert "seen in 8 of 30 executions, first in execution 4 (mixed, churn)" in text
+    assert "3 workloads" in text
+
+
+def test_a_mechanism_of_several_versions_is_told_once() -> None:
+    runs = [run_of("v6.4", "mixed", leak()), run_of("v6.5", "mixed", leak())]
+    text = text_of(Summary("stress", runs, is_single=False))
+    assert text.count("| it leaks") == 1
+    assert "the same mechanism as in v6.4, above" in text
+
+
+def test_a_long_story_is_cut_and_says_so() -> None:
+    message = "\n".join(f"line {number}" for number in range(STORY_LINES_MAX + 5))
+    text = text_of(Summary("stress", [run_of("v6.4", "mixed", leak(message=message))]))
+    assert f"line {STORY_LINES_MAX}" not in text
+    assert "... 5 more lines in result.json" in text
+
+
+def test_reservations_are_told_in_a_line_each() -> None:
+    text = text_of(
+        Summary("stress", [run_of(inconclusive=["stuck\nstacks\nmore"], harness_error="KeyError; in t.txt")])
+    )
+    assert "inconclusive: stuck ... (the rest is in result.json)" in text
+    assert "stacks" not in text
+    assert "v6.4: HARNESS FAILED, INCONCLUSIVE" in text
+    assert "THE HARNESS FAILED: KeyError; in t.txt" in text
+
+
+def test_a_run_without_a_result_is_inconclusive() -> None:
+    summary = Summary("stress", [], is_stopped=True)
+    assert (summary.verdict, summary.exit_status) == ("inconclusive", 130)
+    assert "stopped early" in text_of(summary)
+
+
+def test_what_is_rendered_from_the_saved_object_is_the_same() -> None:
+    runs = [run_of("v6.4", "mixed", leak(), expect="known", expect_unmet=["v6.4: x fired"]), run_of("v6.5")]
+    several = Summary("stress", runs, ["v6.4: y did not fire"], is_single=False)
+    single = Summary("stress", runs[:1])
+    for summary in (several, single):
+        assert text_of(summary_from(summary.as_dict())) == text_of(summary)
+        assert summary_from(summary.as_dict()).as_dict() == summary.as_dict()
