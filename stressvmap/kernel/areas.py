@@ -21,13 +21,14 @@ FREE: Final = "free"
 
 
 class AreaNode(RbNode):
-    """The rb_node of an area, and the area."""
+    """The rb_node of an area, the area, and the tree whose nodes it is linked with."""
 
-    __slots__ = ("area",)
+    __slots__ = ("area", "tree")
 
-    def __init__(self, start: int, end: int, area: VmapArea) -> None:
+    def __init__(self, start: int, end: int, area: VmapArea, tree: AreaTree) -> None:
         super().__init__(start, end)
         self.area = area
+        self.tree = tree
 
 
 class VmapArea(Struct):
@@ -114,7 +115,7 @@ class VmapTree:
     def insert(self, area: VmapArea) -> bool:
         """insert_vmap_area: False, with a warning, if it overlaps what is there."""
         self.machine.runtime.point(TREE_INSERT, area.id, self.name)
-        node = AreaNode(area.start_raw(), area.end_raw(), area)
+        node = AreaNode(area.start_raw(), area.end_raw(), area, self.tree)
         if not self.tree.insert(node):
             self.machine.WARN_ON(True, f"an area to insert overlaps one in the {self.name} tree")
             return False
@@ -206,7 +207,7 @@ class VmapTree:
             left_start = node.rb_start
             self._resize(hole, end, node.rb_end)
             spare.values["va_start"], spare.values["va_end"] = left_start, start
-            spare.node = AreaNode(left_start, start, spare)
+            spare.node = AreaNode(left_start, start, spare, self.tree)
             self.tree.insert(spare.node)
             spare = None
         self._went(start, end)
@@ -216,7 +217,7 @@ class VmapTree:
         """vmap_init_free_space: the whole window, before anything runs."""
         area = VmapArea(self.machine)
         area.values["va_start"], area.values["va_end"] = start, end
-        area.node = AreaNode(start, end, area)
+        area.node = AreaNode(start, end, area, self.tree)
         self.tree.insert(area.node)
 
     # -- inside -------------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ class VmapTree:
             settled = VmapArea(self.machine)
             settled.values["va_start"], settled.values["va_end"] = area.start_raw(), area.end_raw()
             area.recycle(settled)
-        settled.node = AreaNode(settled.start_raw(), settled.end_raw(), settled)
+        settled.node = AreaNode(settled.start_raw(), settled.end_raw(), settled, self.tree)
         self.tree.insert(settled.node)
         return settled
 
@@ -239,8 +240,9 @@ class VmapTree:
         self.tree.changed(area.node)
 
     def _unlink(self, area: VmapArea) -> None:
+        """rb_erase follows the node's own links: who is wrong about the tree takes it out of the one that it is in."""
         assert area.node is not None
-        self.tree.erase(area.node)
+        area.node.tree.erase(area.node)
         area.node = None
         self.machine.record(TREE_ERASE, area.id, self.name, 0)
 
