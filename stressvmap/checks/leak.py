@@ -8,11 +8,13 @@ from typing import Final
 from stressvmap.checks.audit import REST, Snapshot
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.story import StateCheck, ranges_text
+from stressvmap.checks.world import BUSY_TREE
 from stressvmap.journal.events import AUDIT_END, PTE_SET, Event
 from stressvmap.ranges import PageRange
 
 SPACE_LOST: Final = "in no tree"
 SPACE_TWICE: Final = "in two areas"
+SPACE_HELD: Final = "busy, and no block or caller has it"
 OBJECT_LOST: Final = "allocated, and nothing leads to it"
 PTE_LEFT: Final = "PTE present, and no caller has it mapped"
 
@@ -21,9 +23,10 @@ class Leak(StateCheck):
     """At rest all address space of the window is in exactly one area, something leads to each object, and each PTE has
     an owner.
 
-    At rest means: no call under way, everything drained, no callback pending. A vmap_block is accounted for if it is
-    indexed or listed; of vmap_areas there are no more than there are areas; a page of the window is mapped only if a
-    mapping call returned it and no unmapping call took it.
+    At rest means: no call under way, everything drained, no callback pending. A busy area belongs to an indexed block
+    or to a caller. A vmap_block is accounted for if it is indexed or listed; of vmap_areas there are no more than there
+    are areas; a vm_struct is reported by the audit only if no area leads to it; a page of the window is mapped only if
+    a mapping call returned it and no unmapping call took it.
 
     State: none of its own.
     """
@@ -65,24 +68,33 @@ class Leak(StateCheck):
                 reached, previous = end, tree
         if reached < window.end:
             self._lost(number, event, PageRange(reached, window.end))
+        owned = {*snapshot.indexed.values(), *self.state.mappings}
+        for start, end, tree in snapshot.areas:
+            if tree == BUSY_TREE and start not in owned:
+                held = PageRange(start, end)
+                steps = self._handed_out(start)
+                self._report(number, event, "address space", SPACE_HELD, f"{held} is busy for nobody", held, steps)
 
     def _lost(self, number: int, event: Event, lost: PageRange) -> None:
         space = self.state.spaces.at(lost.start)
-        steps = []
-        role = "address space"
-        if space is not None:
-            role = f"address space of a {space.what}"
-            steps.append(
-                self.step(space.at, space.event, f"is handed [{space.start:#x}, {space.end:#x}) as {space.what}")
-            )
+        role = "address space" if space is None else f"address space of a {space.what}"
+        steps = self._handed_out(lost.start)
         self._report(number, event, role, SPACE_LOST, f"{lost} is neither busy nor lazy nor free", lost, steps)
+
+    def _handed_out(self, page: int) -> list[tuple[int, str]]:
+        space = self.state.spaces.at(page)
+        if space is None:
+            return []
+        return [self.step(space.at, space.event, f"is handed [{space.start:#x}, {space.end:#x}) as {space.what}")]
 
     def _audit_objects(self, number: int, event: Event, snapshot: Snapshot) -> None:
         areas: list[int] = []
         for object_id, class_name in snapshot.objects.items():
             if class_name == "vmap_area":
                 areas.append(object_id)
-            elif class_name == "vmap_block" and object_id not in snapshot.indexed and object_id not in snapshot.listed:
+                continue
+            is_led_to = object_id in snapshot.indexed or object_id in snapshot.listed
+            if class_name == "vm_struct" or (class_name == "vmap_block" and not is_led_to):
                 self._object_lost(number, event, object_id, class_name)
         if len(areas) > len(snapshot.areas):
             known = {(start, end) for start, end, _ in snapshot.areas}

@@ -16,18 +16,18 @@ SLEEPING_LOCKS: Final = frozenset({"vmap_purge_lock"})
 NOT_OWNER: Final = "unlocked by a task that does not hold it"
 RECURSIVE: Final = "acquired again by its holder"
 ATOMIC_SLEEP: Final = "may sleep while atomic"
+READER_SLEEP: Final = "may sleep in an RCU reader section"
 NOT_HELD: Final = "asserted but not held"
 STILL_HELD: Final = "still held when the call returns"
 RCU_UNBALANCED: Final = "RCU read lock unbalanced when the call returns"
 
 
 class LockDiscipline(StateCheck):
-    """Only its holder unlocks a lock, nobody acquires what it holds, nobody sleeps while atomic, asserted locks are
-    held, calls balance.
+    """Only its holder unlocks a lock, nobody acquires what it holds, nobody sleeps while atomic or in an RCU reader
+    section, asserted locks are held, calls balance.
 
-    Atomic is: preempt count above 0, or a spinlock held. An RCU read-side section alone is not: the kernel here has
-    preemptible RCU, where a reader may be preempted, so only the preempt count counts. Order cycles are another
-    check's business.
+    Atomic is: preempt count above 0, or a spinlock held. A reader of preemptible RCU may be preempted, but not sleep:
+    might_sleep looks at the RCU nesting too. Order cycles are another check's business.
 
     State: none of its own (locks held, RCU depth: State).
     """
@@ -58,12 +58,15 @@ class LockDiscipline(StateCheck):
 
     def on_might_sleep(self, number: int, event: Event) -> None:
         task = self.state.task(event)
-        if not event[6] and not task.held:
+        if not event[6] and not task.held and not task.rcu_depth:
             return
         spinning = [str(held[1]) for held in task.held if held[1] not in SLEEPING_LOCKS]
         if event[6] or spinning:
             why = f"preempt count {event[6]}" + (f", holding {', '.join(spinning)}" if spinning else "")
             self._report(number, event, str(event[5]), ATOMIC_SLEEP, f"reaches {event[5]} with {why}")
+        elif task.rcu_depth:
+            what = f"reaches {event[5]} with an RCU nesting of {task.rcu_depth}"
+            self._report(number, event, str(event[5]), READER_SLEEP, what)
 
     def on_assert_held(self, number: int, event: Event) -> None:
         if not any(held[0] == event[4] and held[1] == event[5] for held in self.state.task(event).held):
@@ -104,6 +107,7 @@ _RULES: Final = {
     NOT_OWNER: "unlocked by the task that locked it",
     RECURSIVE: "not acquired while held: these locks do not nest with themselves",
     ATOMIC_SLEEP: "no sleeping call with preemption off or a spinlock held",
+    READER_SLEEP: "no sleeping call between rcu_read_lock and rcu_read_unlock",
     NOT_HELD: "the lock held, as lockdep_assert_held says",
     STILL_HELD: "released before the call returns",
     RCU_UNBALANCED: "one rcu_read_unlock for each rcu_read_lock",

@@ -31,7 +31,7 @@ from stressvmap.kernel.struct import AtomicLong, OnStack
 from stressvmap.kernel.workqueue import Work
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.vmalloc.known import Known
-from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue
+from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue, VmStruct
 
 ULONG_MAX: Final = (1 << 64) - 1
 EINVAL: Final = 22
@@ -184,9 +184,10 @@ class Vmalloc:
         for tree in (self.vmap_area_root, self.purge_vmap_area_root, self.free_vmap_area_root):
             for area in tree.areas():
                 record(AUDIT_AREA, area.start_raw() >> PAGE_SHIFT, tree.name, area.end_raw() >> PAGE_SHIFT)
-        preloaded = [cell.value for _, cell in self.ne_fit_preload_node.instances()]
+        reached = {cell.value for _, cell in self.ne_fit_preload_node.instances()}
+        reached |= {area.values.get("vm") for area in self.vmap_area_root.areas()}
         for struct in list(self.machine.live.values()):
-            if isinstance(struct, VmapBlock) or (isinstance(struct, VmapArea) and struct not in preloaded):
+            if isinstance(struct, (VmapBlock, VmapArea, VmStruct)) and struct not in reached:
                 record(AUDIT_OBJECT, struct.id, struct.STRUCT, 0)
         record(AUDIT_END, 0, "", 0)
 

@@ -111,8 +111,24 @@ START, END = WINDOW
 
 def test_a_window_wholly_covered_is_clean() -> None:
     j = Recording()
+    j.map(1, START)
     j.audit(areas=((START, AREA, "busy"), (AREA, END, "free")))
     assert not j.violations(LEAK)
+
+
+def test_a_busy_area_that_neither_a_block_nor_a_caller_has_is_lost() -> None:
+    j = Recording()
+    j.area(1, START, AREA - START)
+    j.audit(areas=((START, AREA, "busy"), (AREA, END, "free")))
+    found = j.violation(LEAK)
+    assert found.mechanism.mechanism == "busy, and no block or caller has it"
+    assert "is handed" in found.message
+
+
+def test_a_vm_struct_that_no_area_leads_to() -> None:
+    j = Recording()
+    j.audit(objects={j.object(1, "vm_struct"): "vm_struct"})
+    assert j.violation(LEAK).mechanism.role == "vm_struct"
 
 
 def test_space_in_no_tree_is_lost() -> None:
@@ -151,6 +167,7 @@ def test_a_block_that_nothing_leads_to() -> None:
 
 def test_an_area_struct_that_nothing_leads_to() -> None:
     j = Recording()
+    j.map(1, START)
     one, two = j.area(1, START, AREA - START), j.area(1, AREA, 4)
     covered = ((START, AREA, "busy"), (AREA, END, "free"))
     j.audit(areas=covered, objects={one: "vmap_area", 3: "vmap_area"})

@@ -55,11 +55,14 @@ def test_sleeping_with_preemption_off_or_a_spinlock_held() -> None:
     assert mechanisms(j) == ["may sleep while atomic"] * 2
 
 
-def test_a_preemptible_rcu_reader_alone_is_not_atomic() -> None:
+def test_an_rcu_reader_may_be_preempted_but_not_sleep() -> None:
     j = Recording()
     j.add(ev.RCU_READ_LOCK, 1)
-    j.add(ev.MIGHT_SLEEP, 1, 0, "mutex_lock", 0)
+    j.lock(1, 5)
+    j.unlock(1, 5)
     assert mechanisms(j) == []
+    j.add(ev.MIGHT_SLEEP, 1, 0, "mutex_lock", 0)
+    assert mechanisms(j) == ["may sleep in an RCU reader section"]
 
 
 def test_a_lock_that_is_asserted_but_held_by_another_task() -> None:
