@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Versions with one bug each: what the checks must see. Each class says which line of the C it gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stressvmap.kernel.areas import VmapArea
+from stressvmap.kernel.function import kernel_function, kernel_function_named
+from stressvmap.kernel.lists import ListHead, list_add_tail, list_add_tail_rcu, list_del, list_del_rcu
+from stressvmap.kernel.slab import kmalloc
+from stressvmap.ranges import PAGE_SHIFT
+from stressvmap.vmalloc.base import ENOMEM, ULONG_MAX, VMAP_BLOCK, VMAP_RAM, get_order
+from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue, VmStruct
+from stressvmap.vmalloc.v6_4 import V6_4
+from stressvmap.vmalloc.v6_5 import V6_5
+
+# -- flushing ---------------------------------------------------------------------------------------------------------
+
+
+class FlushesOnCpu0(V6_4):
+    """vm_unmap_aliases flushes everything if called on CPU 0, without the mutex, and nothing elsewhere."""
+
+    @kernel_function
+    def vm_unmap_aliases(self) -> None:
+        if self.machine.smp_processor_id() == 0:
+            self.memory.flush_tlb_kernel_range(self.VMALLOC_START, self.VMALLOC_END)
+
+
+class LeavesOutCpu1(V6_4):
+    """The walk of _vm_unmap_aliases leaves out the list of CPU 1."""
+
+    def blocks_on(self, head: ListHead) -> Iterator[VmapBlock]:
+        is_walk = self.machine.runtime.current.function == "_vm_unmap_aliases"
+        if is_walk and head is self.vmap_block_queue.per_cpu(1).free:
+            return iter(())
+        return super().blocks_on(head)
+
+
+class ReleasesMutexBeforeFlush(V6_5):
+    """The mutex is let go between the reset of the dirty ranges and their flush."""
+
+    @kernel_function
+    def free_purged_blocks(self, purge_list: ListHead) -> None:
+        self.vmap_purge_lock.unlock()
+        self.vmap_purge_lock.lock()
+        super().free_purged_blocks(purge_list)
+
+
+class MergesBeforeFlush(V6_4):
+    """__purge_vmap_area_lazy gives the areas back before it flushes them."""
+
+    @kernel_function_named("__purge_vmap_area_lazy")
+    def _purge_vmap_area_lazy(self, start: int, end: int) -> bool:
+        with self.purge_vmap_area_lock:
+            areas = self.purge_vmap_area_root.detach_all()
+        if not areas:
+            return False
+        start = min(start, areas[0].va_start)
+        end = max(end, areas[-1].va_end)
+        with self.free_vmap_area_lock:
+            for va in areas:
+                nr = (va.va_end - va.va_start) >> PAGE_SHIFT
+                self.free_vmap_area_root.merge_or_add(va)
+                self.vmap_lazy_nr.sub(nr)
+        self.memory.flush_tlb_kernel_range(start, end)
+        return True
+
+
+class ReusesDirtySpace(V6_4):
+    """vb_free gives its pages back to the block when they are the last that were handed out: `free` grows."""
+
+    @kernel_function
+    def vb_free(self, addr: int, size: int) -> None:
+        offset = (addr & (self.VMAP_BLOCK_SIZE - 1)) >> PAGE_SHIFT
+        order = get_order(size)
+        vb = self.machine.deref(self.addr_to_vb_xa(addr).load(self.addr_to_vb_idx(addr)))
+        vb.lock.lock()
+        if vb.free == 0 or offset + (1 << order) != self.VMAP_BBMAP_BITS - vb.free:
+            vb.lock.unlock()
+            super().vb_free(addr, size)
+            return
+        vb.used_map &= ~self.bitmap_mask(offset, order)
+        self.memory.vunmap_range_noflush(addr, addr + size)
+        vb.free += 1 << order
+        vb.lock.unlock()
+
+
+class FlushesWithoutRange(V6_4):
+    """vm_reset_perms asks for a flush of a range that it leaves to others to find (before 31e67340cc65)."""
+
+    @kernel_function
+    def vm_reset_perms(self, area: VmStruct) -> None:
+        self._vm_unmap_aliases(ULONG_MAX, 0, True)
+
+
+# -- who may touch what -----------------------------------------------------------------------------------------------
+
+
+class WalksDyingBlocks(V6_4):
+    """The walk does not test `dirty != VMAP_BBMAP_BITS` (before ad216c0316ad)."""
+
+    @kernel_function
+    def _vm_unmap_aliases(self, start: int, end: int, flush: bool) -> None:
+        for cpu in self.machine.possible:
+            vbq = self.vmap_block_queue.per_cpu(cpu)
+            self.rcu.read_lock()
+            for vb in self.blocks_on(vbq.free):
+                with vb.lock:
+                    if vb.dirty:
+                        va_start = vb.va.va_start
+                        start = min(start, va_start + (vb.dirty_min << PAGE_SHIFT))
+                        end = max(end, va_start + (vb.dirty_max << PAGE_SHIFT))
+                        flush = True
+            self.rcu.read_unlock()
+        with self.vmap_purge_lock:
+            self.purge_fragmented_blocks_allcpus()
+            if not self._purge_vmap_area_lazy(start, end) and flush:
+                self.memory.flush_tlb_kernel_range(start, end)
+
+
+class FreesWithoutGracePeriod(V6_4):
+    """free_vmap_block uses kfree where kfree_rcu is needed."""
+
+    @kernel_function
+    def free_vmap_block(self, vb: VmapBlock) -> None:
+        xa = self.addr_to_vb_xa(vb.va.va_start)
+        xa.erase(self.addr_to_vb_idx(vb.va.va_start))
+        with self.vmap_area_lock:
+            self.vmap_area_root.erase(vb.va)
+        self.free_vmap_area_noflush(vb.va)
+        vb.kfree()
+
+
+class PublishesBeforeCpu(V6_5):
+    """v6.5 with 8c61291fd850, whose vb->cpu is set only after the block can be found (before 3e3de7947c75)."""
+
+    @kernel_function
+    def purge_fragmented_block(
+        self, vb: VmapBlock, vbq: VmapBlockQueue, purge_list: ListHead, force_purge: bool
+    ) -> bool:
+        owner = self.vmap_block_queue.per_cpu(self.cpu_of(vb))
+        return super().purge_fragmented_block(vb, owner, purge_list, force_purge)
+
+    def cpu_of(self, vb: VmapBlock) -> int:
+        cpu = int(vb.read("cpu"))
+        return cpu if cpu in self.machine.possible else 0
+
+    @kernel_function
+    def new_vmap_block(self, order: int) -> int:
+        vb = kmalloc(self.machine, VmapBlock)
+        if vb is None:
+            return -ENOMEM
+        size = self.VMAP_BLOCK_SIZE
+        va = self.alloc_vmap_area(size, size, self.VMALLOC_START, self.VMALLOC_END, VMAP_RAM | VMAP_BLOCK)
+        if isinstance(va, int):
+            vb.kfree()
+            return va
+        vb.va = va
+        vb.used_map = self.bitmap_mask(0, order)
+        vb.free = self.VMAP_BBMAP_BITS - (1 << order)
+        vb.dirty = 0
+        vb.dirty_min = self.VMAP_BBMAP_BITS
+        vb.dirty_max = 0
+        self.before_publication(vb)
+        self.addr_to_vb_xa(va.va_start).insert(self.addr_to_vb_idx(va.va_start), vb)
+        self.after_publication(vb)
+        vbq = self.vmap_block_queue.per_cpu(self.cpu_of(vb))
+        with vbq.lock:
+            list_add_tail_rcu(vb.free_list, vbq.free)
+        return va.va_start
+
+    def before_publication(self, vb: VmapBlock) -> None:
+        pass
+
+    def after_publication(self, vb: VmapBlock) -> None:
+        vb.write("cpu", self.machine.smp_processor_id())
+
+
+class SetsCpuFirst(PublishesBeforeCpu):
+    """The same with 3e3de7947c75: no bug. Blocks are deleted under the lock of the list that they are on."""
+
+    def before_publication(self, vb: VmapBlock) -> None:
+        vb.write("cpu", self.machine.smp_processor_id())
+
+    def after_publication(self, vb: VmapBlock) -> None:
+        pass
+
+
+class FindsThenUnlinks(V6_4):
+    """Look-up and unlink of an area are two critical sections (before v6.3)."""
+
+    @kernel_function
+    def find_unlink_vmap_area(self, addr: int) -> VmapArea | None:
+        with self.vmap_area_lock:
+            va = self.vmap_area_root.find(addr)
+        if va is not None:
+            with self.vmap_area_lock:
+                self.vmap_area_root.erase(va)
+        return va
+
+
+class AllocatesUnlocked(V6_4):
+    """vb_alloc reads and lowers `free` without vb->lock."""
+
+    @kernel_function
+    def vb_alloc(self, size: int) -> int:
+        order = get_order(size)
+        self.rcu.read_lock()
+        vbq = self.vmap_block_queue.raw_cpu_ptr()
+        for vb in self.blocks_on(vbq.free):
+            free = vb.free
+            if free <= 1 << order:
+                continue
+            vb.free = free - (1 << order)
+            vb.used_map |= self.bitmap_mask(self.VMAP_BBMAP_BITS - free, order)
+            addr = vb.va.va_start + ((self.VMAP_BBMAP_BITS - free) << PAGE_SHIFT)
+            self.rcu.read_unlock()
+            return addr
+        self.rcu.read_unlock()
+        return self.new_vmap_block(order)
+
+
+class PurgesLiveBlocks(V6_4):
+    """purge_fragmented_blocks does not ask whether something is still mapped."""
+
+    @kernel_function
+    def purge_fragmented_blocks(self, cpu: int) -> None:
+        purge = self.LIST_HEAD("purge")
+        vbq = self.vmap_block_queue.per_cpu(cpu)
+        for vb in self.blocks_on(vbq.free):
+            with vb.lock:
+                vb.free = 0
+                vb.dirty = self.VMAP_BBMAP_BITS
+                with vbq.lock:
+                    list_del_rcu(vb.free_list)
+            list_add_tail(vb.purge, purge)
+        for vb in self.blocks_of(purge):
+            list_del(vb.purge)
+            self.free_vmap_block(vb)
+
+
+# -- books ------------------------------------------------------------------------------------------------------------
+
+
+class CountsPagesNotOrder(V6_4):
+    """vb_free accounts the pages freed, not the slots that they took (I6)."""
+
+    @kernel_function
+    def vb_free(self, addr: int, size: int) -> None:
+        offset = (addr & (self.VMAP_BLOCK_SIZE - 1)) >> PAGE_SHIFT
+        pages = size >> PAGE_SHIFT
+        vb = self.machine.deref(self.addr_to_vb_xa(addr).load(self.addr_to_vb_idx(addr)))
+        self.memory.vunmap_range_noflush(addr, addr + size)
+        vb.lock.lock()
+        vb.used_map &= ~self.bitmap_mask(offset, get_order(size))
+        vb.dirty_min = min(vb.dirty_min, offset)
+        vb.dirty_max = max(vb.dirty_max, offset + pages)
+        vb.dirty += pages
+        is_dead = vb.dirty == self.VMAP_BBMAP_BITS
+        vb.lock.unlock()
+        if is_dead:
+            self.free_vmap_block(vb)
+
+
+class ForgetsDirtyHull(V6_4):
+    """vb_free counts dirty pages, but widens the dirty range only upwards."""
+
+    @kernel_function
+    def vb_free(self, addr: int, size: int) -> None:
+        vb = self.machine.deref(self.addr_to_vb_xa(addr).load(self.addr_to_vb_idx(addr)))
+        before = vb.values["dirty_min"]
+        super().vb_free(addr, size)
+        if before < self.VMAP_BBMAP_BITS:
+            vb.values["dirty_min"] = before
+
+
+class LosesLazyCount(V6_4):
+    """__purge_vmap_area_lazy forgets to lower vmap_lazy_nr for the last area."""
+
+    @kernel_function_named("__purge_vmap_area_lazy")
+    def _purge_vmap_area_lazy(self, start: int, end: int) -> bool:
+        before = self.vmap_lazy_nr.value
+        purged = super()._purge_vmap_area_lazy(start, end)
+        if purged and self.vmap_lazy_nr.value < before:
+            self.vmap_lazy_nr.value += 1
+        return purged
+
+
+class LeaksBlock(V6_4):
+    """A block that dies is never freed: no kfree_rcu."""
+
+    @kernel_function
+    def free_vmap_block(self, vb: VmapBlock) -> None:
+        self.addr_to_vb_xa(vb.va.va_start).erase(self.addr_to_vb_idx(vb.va.va_start))
+        with self.vmap_area_lock:
+            self.vmap_area_root.erase(vb.va)
+        self.free_vmap_area_noflush(vb.va)
+
+
+class LeaksFailedArea(V6_4):
+    """new_vmap_block forgets its area when the index has no memory for the block."""
+
+    @kernel_function
+    def free_vmap_area(self, va: VmapArea) -> None:
+        return
+
+
+class LeaksVmStruct(V6_4):
+    """vfree forgets the vm_struct."""
+
+    @kernel_function
+    def vfree(self, addr: int) -> None:
+        vm = self.remove_vm_area(addr)
+        if vm is not None:
+            for frame in vm.pages:
+                self.kernel.frames.free(frame)
+
+
+# -- locks ------------------------------------------------------------------------------------------------------------
+
+
+class ForgetsUnlock(V6_4):
+    """purge_vmap_area_lazy returns with the mutex held."""
+
+    @kernel_function
+    def purge_vmap_area_lazy(self) -> None:
+        self.vmap_purge_lock.lock()
+        self.purge_fragmented_blocks_allcpus()
+        self._purge_vmap_area_lazy(ULONG_MAX, 0)
+
+
+class SleepsUnderSpinlock(V6_4):
+    """vm_unmap_aliases takes a mutex with a spinlock held."""
+
+    @kernel_function
+    def vm_unmap_aliases(self) -> None:
+        with self.vmap_block_queue.raw_cpu_ptr().lock:
+            super().vm_unmap_aliases()
+
+
+class SleepsInReader(V6_4):
+    """vm_unmap_aliases takes a mutex inside an RCU reader section."""
+
+    @kernel_function
+    def vm_unmap_aliases(self) -> None:
+        self.rcu.read_lock()
+        super().vm_unmap_aliases()
+        self.rcu.read_unlock()
+
+
+class PurgesWithoutMutex(V6_4):
+    """The drain work does not take vmap_purge_lock."""
+
+    @kernel_function
+    def drain_vmap_area_work(self) -> None:
+        self._purge_vmap_area_lazy(ULONG_MAX, 0)
+
+
+class LocksListFirst(V6_4):
+    """purge_fragmented_blocks takes vbq->lock before vb->lock: everybody else takes them the other way round."""
+
+    @kernel_function
+    def purge_fragmented_blocks(self, cpu: int) -> None:
+        vbq = self.vmap_block_queue.per_cpu(cpu)
+        with vbq.lock:
+            for vb in self.blocks_on(vbq.free):
+                with vb.lock:
+                    pass
