@@ -11,6 +11,7 @@ import typer
 
 from stressvmap.checks.registry import EFFICIENCY_NAMES
 from stressvmap.errors import ConfigError
+from stressvmap.scenario import WORKLOADS
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output, nothing else.")]
 Verbose = Annotated[
@@ -33,6 +34,40 @@ Limits = Annotated[
         help="Where a metric becomes a violation: excess-flush, re-flush, double-count, lock-hold (repeatable).",
     ),
 ]
+
+# -- of stress --------------------------------------------------------------------------------------------
+
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file; options given here take precedence.")]
+Versions = Annotated[
+    list[str] | None,
+    typer.Option("--version", metavar="V", help="A version, or ./file.py:ClassName (repeatable). See `versions`."),
+]
+Workloads = Annotated[
+    list[str] | None,
+    typer.Option("--workload", metavar="NAME", help=f"Of {', '.join(WORKLOADS)} (repeatable; default: mixed)."),
+]
+Runtime = Annotated[
+    str | None, typer.Option(metavar="threads|controlled", help="Free-running threads, or switches the seed decides.")
+]
+Strategy = Annotated[str | None, typer.Option(metavar="S", help="Of the controlled runtime: random.")]
+Cpus = Annotated[int | None, typer.Option(metavar="N", help="Simulated CPUs.")]
+BlockBits = Annotated[
+    int | None, typer.Option(metavar="N", help="Pages of a vmap block; max_alloc follows, unless a file sets it.")
+]
+Seconds = Annotated[float | None, typer.Option(metavar="X", help="Time for all runs together (default: 10).")]
+Schedules = Annotated[int | None, typer.Option(metavar="N", help="Executions of each run.")]
+Operations = Annotated[int | None, typer.Option(metavar="N", help="Operations of each run.")]
+StepsMax = Annotated[int | None, typer.Option(metavar="N", help="Steps after which an execution is given up.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Decides all programs and, if controlled, all switches.")]
+Jobs = Annotated[int | None, typer.Option(metavar="N", help="Processes that share the executions of a run.")]
+StopAtFirst = Annotated[
+    bool, typer.Option("--stop-at-first", help="End a run at its first violation that is not known.")
+]
+Expect = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CHECK", help="Exit 0 if just these fire (repeatable; CHECK[:FINGERPRINT], known, or none)."),
+]
+KeepJournals = Annotated[bool, typer.Option("--keep-journals", help="Keep the journal of every execution.")]
 
 
 def limits_of(values: Sequence[str] | None) -> dict[str, float]:

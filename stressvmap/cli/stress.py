@@ -6,15 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
 from loguru import logger
 
+from stressvmap.cli import options as opt
 from stressvmap.cli import run_folder
 from stressvmap.cli.config_file import StressConfig, read_stress_file, with_options
 from stressvmap.cli.interrupt import Interrupt
-from stressvmap.cli.options import Checks, Json, Limits, Out, Quiet, Verbose, limits_of
 from stressvmap.cli.output import TRACEBACK_FILE, log_to, print_lines, print_object, start_log
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError
@@ -31,54 +30,28 @@ COMMAND: Final = "stress"
 
 
 def stress(
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A TOML file; options given here take precedence.")
-    ] = None,
-    version: Annotated[
-        list[str] | None,
-        typer.Option(metavar="V", help="A version, or ./file.py:ClassName (repeatable). See `versions`."),
-    ] = None,
-    workload: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A workload (repeatable; default: mixed).")
-    ] = None,
-    runtime: Annotated[
-        str | None, typer.Option(metavar="threads|controlled", help="Free-running threads, or chosen switches.")
-    ] = None,
-    strategy: Annotated[str | None, typer.Option(metavar="S", help="Of the controlled runtime: random.")] = None,
-    check: Checks = None,
-    cpus: Annotated[int | None, typer.Option(metavar="N", help="Simulated CPUs.")] = None,
-    block_bits: Annotated[
-        int | None, typer.Option(metavar="N", help="Pages of a vmap block; max_alloc follows, unless a file sets it.")
-    ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(metavar="X", help="Time for all runs together (default: 10).")
-    ] = None,
-    schedules: Annotated[int | None, typer.Option(metavar="N", help="Executions of each run.")] = None,
-    operations: Annotated[int | None, typer.Option(metavar="N", help="Operations of each run.")] = None,
-    steps_max: Annotated[
-        int | None, typer.Option(metavar="N", help="Steps after which an execution is given up.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Decides all programs and, if controlled, all switches.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(metavar="N", help="Processes that share the executions of a run.")] = None,
-    stop_at_first: Annotated[
-        bool, typer.Option("--stop-at-first", help="End a run at its first violation that is not known.")
-    ] = False,
-    expect: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CHECK", help="Exit 0 if just these fire (repeatable; CHECK[:FINGERPRINT], known, or none)."
-        ),
-    ] = None,
-    limit: Limits = None,
-    keep_journals: Annotated[
-        bool, typer.Option("--keep-journals", help="Keep the journal of every execution.")
-    ] = False,
-    out: Out = None,
-    json: Json = False,
-    verbose: Verbose = 0,
-    quiet: Quiet = False,
+    config: opt.Config = None,
+    version: opt.Versions = None,
+    workload: opt.Workloads = None,
+    runtime: opt.Runtime = None,
+    strategy: opt.Strategy = None,
+    check: opt.Checks = None,
+    cpus: opt.Cpus = None,
+    block_bits: opt.BlockBits = None,
+    seconds: opt.Seconds = None,
+    schedules: opt.Schedules = None,
+    operations: opt.Operations = None,
+    steps_max: opt.StepsMax = None,
+    seed: opt.Seed = None,
+    jobs: opt.Jobs = None,
+    stop_at_first: opt.StopAtFirst = False,
+    expect: opt.Expect = None,
+    limit: opt.Limits = None,
+    keep_journals: opt.KeepJournals = False,
+    out: opt.Out = None,
+    json: opt.Json = False,
+    verbose: opt.Verbose = 0,
+    quiet: opt.Quiet = False,
 ) -> int:
     """Hammer versions with worker threads on simulated CPUs, and check what every CPU may still translate.
 
@@ -113,7 +86,7 @@ def stress(
         "block_bits": ("--block-bits", block_bits),
         "steps_max": ("--steps-max", steps_max),
     }
-    resolved = _resolve(config, given, scenario, limits_of(limit))
+    resolved = _resolve(config, given, scenario, opt.limits_of(limit))
     resolved.validate()
     folder = run_folder.create(COMMAND, out)
     log_to(folder)
