@@ -57,7 +57,7 @@ class Deadlock(StateCheck):
         self.report(
             number,
             Mechanism(self.NAME, entries, " and ".join(waited_for), CIRCLE if circle else NOBODY, tuple(sorted(held))),
-            f"{len(tasks)} tasks {CIRCLE if circle else NOBODY}",
+            "a task waits for itself" if len(circle) == 1 else f"{len(tasks)} {CIRCLE if circle else NOBODY}",
             steps,
             "should have been: some task that can run, while any is unfinished",
         )

@@ -50,6 +50,8 @@ class Machine:
         self.migrations: dict[int, list[Migration]] = {}
         self.live: dict[int, Struct] = {}
         """Objects allocated and not freed, by id."""
+        self.unfinished: list[str] = []
+        """Of an execution that was given up: each task that was not done, and where it stood."""
         self.quiescent: Callable[[Task], None] = _ignore
         """Told whenever a task leaves its last RCU reader section (kernel/rcu.py sets it)."""
         runtime.on_migrate = self._migrate
@@ -69,6 +71,8 @@ class Machine:
             for task in self.runtime.tasks:
                 if self.runtime.is_finished(task):
                     continue
+                waits = f", waiting for {task.blocked_class}" if task.is_parked else ""
+                self.unfinished.append(f"{task.name} on CPU {task.cpu} in {task.function or 'no function'}{waits}")
                 if task.is_parked:
                     self.append((BLOCKED, task.id, task.cpu, task.function, task.blocked_object, task.blocked_class, task.blocked_owner))
                 elif not self.runtime.can_run(task):

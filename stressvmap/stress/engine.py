@@ -198,12 +198,7 @@ class Engine:
         return f"journals/{name}"
 
     def _where_stuck(self) -> str:
-        waits = [
-            f"{task.name} on CPU {task.cpu} in {task.function or 'no function'}" + (f" waiting for {task.blocked_class}" if task.is_parked else "")
-            for task in self.runtime.tasks
-            if not self.runtime.is_finished(task)
-        ]
-        return f"execution {self.execution} (seed {self.spec.seed}): after {self.runtime.points} steps, still there: {'; '.join(waits)}"
+        return f"execution {self.execution} (seed {self.spec.seed}): after {self.runtime.points} steps, still there: {'; '.join(self.backend.machine.unfinished)}"
 
 
 def _pages(pages: PageRange | None) -> list[int]:
