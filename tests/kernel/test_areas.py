@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Trees of areas: taking from the free tree, giving back, and what the journal hears of it."""
+
+from __future__ import annotations
+
+from stressvmap.journal import events as ev
+from stressvmap.kernel.areas import BUSY, FREE, LAZY, VmapArea, VmapTree
+from stressvmap.ranges import PAGE_SIZE
+from tests.kernel.world import World
+
+FIRST, LAST = 0x100, 0x110
+
+
+def free_tree(world: World) -> VmapTree:
+    """The free tree with the window [0x100, 0x110) pages."""
+    tree = VmapTree(world.machine, FREE)
+    tree.add_boot_space(FIRST * PAGE_SIZE, LAST * PAGE_SIZE)
+    return tree
+
+
+def area(world: World, start: int, end: int) -> VmapArea:
+    made = VmapArea(world.machine)
+    made.values["va_start"], made.values["va_end"] = start * PAGE_SIZE, end * PAGE_SIZE
+    return made
+
+
+def carve(world: World, tree: VmapTree, pages: int, align: int = 1) -> int:
+    """Page of the lowest fit, with a spare struct at hand; the end of the window if there is none."""
+    spare = VmapArea(world.machine)
+    address, left = tree.carve(
+        pages * PAGE_SIZE, align * PAGE_SIZE, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, spare
+    )
+    if left is not None:
+        left.kfree()
+    return address // PAGE_SIZE
+
+
+def shape(tree: VmapTree) -> list[tuple[int, int]]:
+    """What lies in the tree, in pages."""
+    return [(area.start_raw() // PAGE_SIZE, area.end_raw() // PAGE_SIZE) for area in tree.areas()]
+
+
+def space(world: World, kind: int) -> list[tuple[int, int]]:
+    return [(event[4], event[6]) for event in world.of(kind)]
+
+
+def test_space_is_taken_from_the_lowest_hole_and_is_handed_out_in_the_journal() -> None:
+    world = World()
+    tree = free_tree(world)
+
+    def body() -> None:
+        assert carve(world, tree, 4) == 0x100
+        assert carve(world, tree, 2) == 0x104
+
+    world.run(body)
+    assert shape(tree) == [(0x106, 0x110)]
+    assert space(world, ev.SPACE_OUT) == [(0x100, 0x104), (0x104, 0x106)]
+    assert space(world, ev.SPACE_BACK) == []
+
+
+def test_an_aligned_request_in_the_middle_splits_a_hole_and_uses_the_spare_up() -> None:
+    world = World()
+    tree = free_tree(world)
+
+    def body() -> None:
+        carve(world, tree, 1)
+        spare = VmapArea(world.machine)
+        size, align = 4 * PAGE_SIZE, 8 * PAGE_SIZE
+        address, left = tree.carve(size, align, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, spare)
+        assert (address // PAGE_SIZE, left) == (0x108, None)
+        assert not spare.is_dead
+
+    world.run(body)
+    assert shape(tree) == [(0x101, 0x108), (0x10C, 0x110)]
+
+
+def test_a_split_without_a_spare_fails_with_a_warning_and_changes_nothing() -> None:
+    world = World()
+    tree = free_tree(world)
+
+    def body() -> None:
+        carve(world, tree, 1)
+        size, align = 4 * PAGE_SIZE, 8 * PAGE_SIZE
+        assert tree.carve(size, align, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, None) == (LAST * PAGE_SIZE, None)
+
+    world.run(body)
+    assert world.warnings() == ["no memory to split a hole"]
+    assert shape(tree) == [(0x101, 0x110)]
+    assert space(world, ev.SPACE_OUT) == [(0x100, 0x101)]
+
+
+def test_a_fit_at_either_edge_needs_no_spare_and_an_exact_one_frees_the_hole() -> None:
+    world = World()
+    tree = free_tree(world)
+    hole = tree.areas()[0]
+
+    def body() -> None:
+        window = (FIRST * PAGE_SIZE, LAST * PAGE_SIZE)
+        assert tree.carve(8 * PAGE_SIZE, PAGE_SIZE, *window, None)[0] == FIRST * PAGE_SIZE
+        assert not hole.is_dead
+        assert tree.carve(8 * PAGE_SIZE, PAGE_SIZE, *window, None)[0] == (FIRST + 8) * PAGE_SIZE
+
+    world.run(body)
+    assert tree.is_empty
+    assert hole.is_dead
+    assert world.warnings() == []
+
+
+def test_a_full_tree_answers_with_the_end_of_the_window_and_keeps_the_spare() -> None:
+    world = World()
+    tree = free_tree(world)
+
+    def body() -> None:
+        assert carve(world, tree, 16) == FIRST
+        spare = VmapArea(world.machine)
+        answer = tree.carve(PAGE_SIZE, PAGE_SIZE, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, spare)
+        assert answer == (LAST * PAGE_SIZE, spare)
+
+    world.run(body)
+    assert space(world, ev.SPACE_OUT) == [(FIRST, LAST)]
+
+
+def test_an_area_given_back_by_itself_lives_on_as_a_node_that_means_other_addresses_later() -> None:
+    world = World()
+    tree = free_tree(world)
+    seen: list[int] = []
+
+    def body() -> None:
+        carve(world, tree, 8)
+        back = area(world, 0x102, 0x104)
+        settled = tree.merge_or_add(back)
+        assert settled is not None
+        assert settled is not back
+        assert carve(world, tree, 1) == 0x102
+        seen.append(back.va_start // PAGE_SIZE)
+
+    world.run(body)
+    assert seen == [0x103]
+    assert [event[6] for event in world.of(ev.OBJECT_FREE) if event[6] == ev.FREED_RECYCLED] == [ev.FREED_RECYCLED]
+    assert [event[5] for event in world.of(ev.DEAD_ACCESS)] == ["va_start"]
+    assert space(world, ev.SPACE_BACK) == [(0x102, 0x104)]
+
+
+def test_an_area_beside_one_hole_is_absorbed_and_its_struct_freed() -> None:
+    for start, end in ((0x104, 0x106), (0x10A, 0x10C)):
+        world = World()
+        tree = VmapTree(world.machine, FREE)
+        tree.add_boot_space(0x106 * PAGE_SIZE, 0x10A * PAGE_SIZE)
+        back = area(world, start, end)
+        hole = tree.areas()[0]
+        world.run(lambda tree=tree, back=back: tree.merge_or_add(back))  # type: ignore[misc]
+        assert shape(tree) == [(min(start, 0x106), max(end, 0x10A))]
+        assert tree.areas() == [hole]
+        assert back.is_dead
+        assert back.successor is None
+        assert space(world, ev.SPACE_BACK) == [(start, end)]
+
+
+def test_an_area_between_two_holes_makes_one_of_three_and_frees_both_that_are_absorbed() -> None:
+    world = World()
+    tree = free_tree(world)
+
+    def body() -> None:
+        carve(world, tree, 4)
+        tree.merge_or_add(area(world, 0x100, 0x102))
+        left, right = tree.areas()
+        middle = area(world, 0x102, 0x104)
+        assert tree.merge_or_add(middle) is left
+        assert middle.is_dead
+        assert right.is_dead
+        assert not left.is_dead
+
+    world.run(body)
+    assert shape(tree) == [(0x100, 0x110)]
+    assert space(world, ev.SPACE_BACK) == [(0x100, 0x102), (0x102, 0x104)]
+    assert world.warnings() == []
+
+
+def test_giving_back_what_is_free_already_warns_and_changes_nothing() -> None:
+    world = World()
+    tree = free_tree(world)
+    results: list[object] = []
+    world.run(lambda: results.append(tree.merge_or_add(area(world, 0x104, 0x106))))
+    assert results == [None]
+    assert world.warnings() == ["an area to merge overlaps one in the free tree"]
+    assert shape(tree) == [(0x100, 0x110)]
+    assert space(world, ev.SPACE_BACK) == []
+
+
+def test_the_busy_tree_finds_by_any_address_inside_and_touches_no_space() -> None:
+    world = World()
+    tree = VmapTree(world.machine, BUSY)
+    made = area(world, 0x100, 0x104)
+
+    def body() -> None:
+        assert tree.insert(made)
+        assert tree.find(0x103 * PAGE_SIZE + 5) is made
+        assert tree.find(0x104 * PAGE_SIZE) is None
+        assert not tree.insert(area(world, 0x103, 0x105))
+        tree.erase(made)
+        assert tree.find(0x100 * PAGE_SIZE) is None
+        tree.erase(made)
+
+    world.run(body)
+    assert world.warnings() == ["an area to insert overlaps one in the busy tree", "the area is in no tree"]
+    assert [(event[0], event[4]) for event in world.of(ev.TREE_INSERT, ev.TREE_ERASE)] == [
+        (ev.TREE_INSERT, made.id),
+        (ev.TREE_ERASE, made.id),
+    ]
+    assert [(event[4], event[6]) for event in world.of(ev.TREE_FIND)] == [(made.id, 0x103), (0, 0x104), (0, 0x100)]
+    assert world.of(ev.SPACE_OUT, ev.SPACE_BACK) == []
+
+
+def test_the_lazy_tree_is_detached_at_once_in_order_and_merges_like_the_free_one() -> None:
+    world = World()
+    tree = VmapTree(world.machine, LAZY)
+    result: list[VmapArea] = []
+
+    def body() -> None:
+        for start, end in ((0x106, 0x108), (0x100, 0x102), (0x102, 0x104)):
+            tree.merge_or_add(area(world, start, end))
+        result.extend(tree.detach_all())
+
+    world.run(body)
+    assert [(found.start_raw() // PAGE_SIZE, found.end_raw() // PAGE_SIZE) for found in result] == [
+        (0x100, 0x104),
+        (0x106, 0x108),
+    ]
+    assert all(found.node is None and not found.is_dead for found in result)
+    assert tree.is_empty
+    assert world.of(ev.SPACE_BACK) == []
+
+
+def test_fields_of_an_area_are_journalled_as_pages() -> None:
+    world = World()
+
+    def body() -> None:
+        made = VmapArea(world.machine)
+        made.va_start = 0x100 * PAGE_SIZE
+        made.flags = 3
+        assert made.va_start == 0x100 * PAGE_SIZE
+
+    world.run(body)
+    assert [event[6] for event in world.of(ev.WRITE, ev.READ)] == [0x100, 3, 0x100]
+
+
+def test_giving_back_a_dead_area_is_a_dead_access() -> None:
+    world = World()
+    tree = VmapTree(world.machine, LAZY)
+    dead = area(world, 1, 2)
+    dead.kfree()
+    world.run(lambda: tree.merge_or_add(dead))  # type: ignore[arg-type, return-value]
+    assert [event[5] for event in world.of(ev.DEAD_ACCESS)] == ["rb_node"]
