@@ -17,6 +17,7 @@ from rich.text import Text
 from stressvmap.report.saved import Summary
 from stressvmap.report.table import by_version, table
 from stressvmap.result import CLEAN, INCONCLUSIVE, VIOLATED, Finding, RunResult
+from stressvmap.vmalloc.versions import BUILT_IN
 
 STORY_LINES_MAX: Final = 24
 """Of a story; the whole of it is in result.json."""
@@ -98,7 +99,7 @@ def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None, tol
     line.append(finding.check, style="bold")
     line.append("  ")
     if finding.known:
-        line.append(f"known: {finding.reference or 'declared by the version'}", style="yellow")
+        line.append(f"known: {_declared_as(runs[0].version, finding)}", style="yellow")
     else:
         line.append("NEW: the version does not declare it", style="bold red")
     yield line
@@ -115,6 +116,14 @@ def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None, tol
     if finding.journal:
         yield Text(f"    evidence:    {journal_path(finding, folder)}")
         yield Text(f"    look closer: {look_closer(finding, folder)}", no_wrap=True)
+
+
+def _declared_as(version: str, finding: Finding) -> str:
+    """What the version says of it: the title and the reference."""
+    for known in BUILT_IN[version].known if version in BUILT_IN else ():
+        if known.fingerprint == finding.fingerprint:
+            return f"{known.title} ({known.reference})"
+    return finding.reference or "declared by the version"
 
 
 def story(message: str) -> Iterator[Text]:

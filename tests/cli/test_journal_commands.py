@@ -26,7 +26,9 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def journal(run_folder: Path) -> Path:
     data = json.loads((run_folder / "result.json").read_text())
-    names: list[str] = [entry["journal"] for entry in data["violations"] if entry["check"] == "stale-after-unmap-aliases"]
+    names: list[str] = [
+        entry["journal"] for entry in data["violations"] if entry["check"] == "stale-after-unmap-aliases"
+    ]
     return run_folder / names[0]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from stressvmap.report.saved import Summary, summary_from
 from stressvmap.report.verdict import STORY_LINES_MAX, render
 from stressvmap.result import Finding, RunResult
+from stressvmap.vmalloc.v6_4 import V6_4
 
 
 def run_of(version: str = "v6.4", workload: str = "mixed", *findings: Finding, **more: object) -> RunResult:
@@ -59,6 +60,12 @@ def test_a_finding_says_what_where_and_what_looks_closer() -> None:
 
 def test_a_known_finding_says_its_reference() -> None:
     assert "known: commit 1" in text_of(Summary("stress", [run_of("v6.4", "mixed", leak(known=True))]))
+
+
+def test_a_finding_that_the_version_declares_is_told_by_its_title() -> None:
+    known = V6_4.known[0]
+    entry = Finding(known.check, known.fingerprint, known.mechanism, "story", known=True, reference=known.reference)
+    assert f"known: {known.title} ({known.reference})" in text_of(Summary("stress", [run_of("v6.4", "mixed", entry)]))
 
 
 def test_findings_of_several_workloads_are_told_once_with_all_counts() -> None:
