@@ -37,7 +37,9 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoakConfig:
-    """A soak: rounds with fresh seeds, each of one version under one scenario drawn from these lists, until `seconds` are used up."""
+    """A soak: rounds with fresh seeds, each of one version under one scenario drawn from these lists, until
+    `seconds` are used up.
+    """
 
     versions: tuple[str, ...] = ("v6.4", "rfc-3of3", "v6.5")
     workloads: tuple[str, ...] = WORKLOADS

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A program is data: what each task does, on numbered slots, and which faults and migrations are injected.
 
-Each backend interprets it by itself. A slot is a numbered cell shared by all tasks: `MAP` fills it if it
-is empty, `UNMAP` takes what lies in it; an operation on a slot that does not fit (map into a full one, unmap of an empty one)
+Each backend interprets it by itself. A slot is a numbered cell shared by all tasks: `MAP` fills it if it is empty,
+`UNMAP` takes what lies in it; an operation on a slot that does not fit (map into a full one, unmap of an empty one)
 is skipped, so that no interleaving makes a program meaningless.
 """
 
@@ -18,7 +18,9 @@ VMALLOC_RESET = "vmalloc-reset"  # vmalloc with VM_FLUSH_RESET_PERMS into slot
 VFREE = "vfree"  # vfree of what lies in slot (reset or not, as it was allocated)
 ALIASES = "aliases"  # vm_unmap_aliases()
 TOUCH = "touch"  # read every page of what lies in slot, through this CPU's TLB (fills it)
-PROBE = "probe"  # read, fault-tolerantly, the pages that last lay in slot before it was emptied: the stale-access witness
+PROBE = (
+    "probe"  # read, fault-tolerantly, the pages that last lay in slot before it was emptied: the stale-access witness
+)
 MIGRATE = "migrate"  # the task asks to move to CPU `pages`
 OFFLINE = "offline"  # CPU `pages` goes offline
 ONLINE = "online"  # CPU `pages` comes online
@@ -56,7 +58,9 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """At its `point`-th scheduling point, or the first one after it where it is preemptible, task `task` moves to CPU `cpu`."""
+    """At its `point`-th scheduling point, or the first one after it where it is preemptible, task `task` moves to
+    CPU `cpu`.
+    """
 
     task: int
     point: int
@@ -79,7 +83,10 @@ class Program:
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` reads it back."""
         return {
-            "tasks": [{"cpu": t.cpu, "role": t.role, "ops": [[op.kind, op.slot, op.pages] for op in t.ops]} for t in self.tasks],
+            "tasks": [
+                {"cpu": t.cpu, "role": t.role, "ops": [[op.kind, op.slot, op.pages] for op in t.ops]}
+                for t in self.tasks
+            ],
             "faults": [[f.kind, f.task, f.nth] for f in self.faults],
             "migrations": [[m.task, m.point, m.cpu] for m in self.migrations],
         }
@@ -87,6 +94,8 @@ class Program:
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Program:
         """The inverse of `as_dict`. Raises KeyError, TypeError or ValueError on what is no program."""
-        tasks = tuple(TaskProgram(int(t["cpu"]), tuple(ProgramOp(*op) for op in t["ops"]), str(t["role"])) for t in data["tasks"])
+        tasks = tuple(
+            TaskProgram(int(t["cpu"]), tuple(ProgramOp(*op) for op in t["ops"]), str(t["role"])) for t in data["tasks"]
+        )
         faults = tuple(Fault(*fault) for fault in data["faults"])
         return Program(tasks, faults, tuple(Migration(*migration) for migration in data["migrations"]))

@@ -30,4 +30,5 @@ class PageRange:
         return max(self.start, other.start) < min(self.end, other.end)
 
     def __str__(self) -> str:
-        return f"pages [{self.start:#x}, {self.end:#x}) = addresses [{self.start << PAGE_SHIFT:#x}, {self.end << PAGE_SHIFT:#x})"
+        addresses = f"[{self.start << PAGE_SHIFT:#x}, {self.end << PAGE_SHIFT:#x})"
+        return f"pages [{self.start:#x}, {self.end:#x}) = addresses {addresses}"

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a run found, as plain data: the result object of `--json` and result.json. Extended freely, never changed in meaning."""
+"""What a run found, as plain data: the result object of `--json` and result.json. Extended freely, never changed in
+meaning.
+"""
 
 from __future__ import annotations
 

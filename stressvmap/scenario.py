@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a run does, as plain frozen data: the machine, the workload and its sizes, faults and limits.
 
-`Scenario.validate` holds the kernel's own constraints; where the values come from (a file, the command line) is config's business.
+`Scenario.validate` holds the kernel's own constraints; where the values come from (a file, the command line) is
+config's business.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Scenario:
     window_blocks: int = 24
     """Size of the vmalloc window [VMALLOC_START, VMALLOC_END), in blocks."""
     lazy_max: int = 24
-    """lazy_max_pages(): lazily freed pages above which the drain work is queued; 0: the kernel's formula for the CPUs online."""
+    """lazy_max_pages(): lazily freed pages above which the drain work is queued; 0: the kernel's formula for the
+    CPUs online.
+    """
     tasks_per_cpu: int = 1
     operations: int = 10
     """Operations of each worker in one execution."""
@@ -65,7 +68,9 @@ class Scenario:
     steps_max: int = 200_000
     """Scheduling points after which one execution is given up (inconclusive)."""
     windows: tuple[str, ...] = ()
-    """Thread runtime: windows that a foreign step must have fallen into at least once (WINDOWS), or the run is inconclusive."""
+    """Thread runtime: windows that a foreign step must have fallen into at least once (WINDOWS), or the run is
+    inconclusive.
+    """
     limits: dict[str, float] = field(default_factory=dict)
     """Efficiency limits that turn a metric into a violation: excess-flush, re-flush, double-count, lock-hold."""
 
@@ -82,9 +87,14 @@ class Scenario:
         _require_power_of_two("block_bits", self.block_bits)
         _require_power_of_two("max_alloc", self.max_alloc)
         if self.block_bits < 2 * self.max_alloc:
-            raise ConfigError(f"block_bits: {self.block_bits} is less than 2 * max_alloc ({2 * self.max_alloc}), as VMAP_BBMAP_BITS never is")
+            raise ConfigError(
+                f"block_bits: {self.block_bits} is less than 2 * max_alloc ({2 * self.max_alloc}), "
+                "as VMAP_BBMAP_BITS never is"
+            )
         if self.block_bits < 4:
-            raise ConfigError(f"block_bits: {self.block_bits} is below 4: VMAP_PURGE_THRESHOLD (a quarter of it) would be 0")
+            raise ConfigError(
+                f"block_bits: {self.block_bits} is below 4: VMAP_PURGE_THRESHOLD (a quarter of it) would be 0"
+            )
         if self.block_bits > 1024:
             raise ConfigError(f"block_bits: {self.block_bits} is above 1024, the kernel's VMAP_BBMAP_BITS_MAX")
         if self.workload not in WORKLOADS:
@@ -107,7 +117,16 @@ class Scenario:
             value: int = getattr(self, key)
             if not low <= value <= high:
                 raise ConfigError(f"{key}: {value} is not between {low} and {high}")
-        for key in ("large_rate", "vmalloc_rate", "reset_rate", "aliases_rate", "cross_rate", "migration_rate", "fault_rate", "yield_rate"):
+        for key in (
+            "large_rate",
+            "vmalloc_rate",
+            "reset_rate",
+            "aliases_rate",
+            "cross_rate",
+            "migration_rate",
+            "fault_rate",
+            "yield_rate",
+        ):
             rate: float = getattr(self, key)
             if not 0.0 <= rate <= 1.0:
                 raise ConfigError(f"{key}: {rate} is not between 0 and 1")
@@ -124,10 +143,14 @@ class Scenario:
             if len(self.possible) != self.cpus:
                 raise ConfigError(f"possible: lists {len(self.possible)} CPUs, but cpus is {self.cpus}")
             if list(self.possible) != sorted(set(self.possible)) or self.possible[0] < 0 or self.possible[-1] > 255:
-                raise ConfigError(f"possible: {list(self.possible)} is not an ascending list of distinct CPU ids between 0 and 255")
+                raise ConfigError(
+                    f"possible: {list(self.possible)} is not an ascending list of distinct CPU ids between 0 and 255"
+                )
         for cpu in self.offline:
             if cpu not in self.possible_cpus():
-                raise ConfigError(f"offline: CPU {cpu} is not a possible CPU ({', '.join(map(str, self.possible_cpus()))})")
+                raise ConfigError(
+                    f"offline: CPU {cpu} is not a possible CPU ({', '.join(map(str, self.possible_cpus()))})"
+                )
         if not self.online_cpus():
             raise ConfigError("offline: leaves no CPU online")
 

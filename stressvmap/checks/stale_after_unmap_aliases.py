@@ -49,7 +49,9 @@ class StaleAfterUnmapAliases(StateCheck):
             )
 
     def _block_steps(self, pages: list[PageState]) -> list[tuple[int, str]]:
-        """When the blocks concerned left the books that a walk goes by: used up (off the free list), or latched dead."""
+        """When the blocks concerned left the books that a walk goes by: used up (off the free list), or latched
+        dead.
+        """
         steps = []
         blocks = {block.id: block for page in pages if (block := self.state.block_at(page.page)) is not None}
         events = self.state.journal.events

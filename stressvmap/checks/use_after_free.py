@@ -93,7 +93,7 @@ def _was_linked(events: Sequence[Event], victim: int, freed_at: int) -> bool:
     listed: set[int] = set()
     for event in events[:freed_at]:
         kind = event[0]
-        if kind == WRITE or kind == WRITE_ONCE:
+        if kind in (WRITE, WRITE_ONCE):
             field = str(event[5])
             if field.endswith((".next", ".prev")):
                 pointers[(event[4], field)] = event[6]

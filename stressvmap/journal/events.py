@@ -2,12 +2,12 @@
 """What a journal entry says: the kinds, their streams and the meaning of their fields.
 
 An event is a plain tuple `(kind, task, cpu, function, a, b, c)`; its number is its position. `function` is the kernel
-function the task was in ("" outside any). Ranges and addresses are *pages*. Objects are integers `task << 20 | n`: the n-th
-allocation by that task (task 0: made at boot); 0 is NULL. `a` and `c` are integers; `b` is a string for the kinds in
-B_IS_SYMBOL (a field, a class, a name) and an integer otherwise.
+function the task was in ("" outside any). Ranges and addresses are *pages*. Objects are integers `task << 20 | n`: the
+n-th allocation by that task (task 0: made at boot); 0 is NULL. `a` and `c` are integers; `b` is a string for the kinds
+in B_IS_SYMBOL (a field, a class, a name) and an integer otherwise.
 
-Three streams. *ground*: what really happened to page tables, TLBs, frames and callers; never what the code under test
-believes. *operations*: what the code did: accesses, locks, RCU, allocation. *audit*: structure snapshots.
+Three streams. *ground*: what really happened to page tables, TLBs, frames and callers; never what the code under
+test believes. *operations*: what the code did: accesses, locks, RCU, allocation. *audit*: structure snapshots.
 """
 
 from __future__ import annotations
@@ -82,18 +82,21 @@ TLB_FILL: Final = 71  # a=page b=frame: this event's CPU cached the translation
 TLB_INVALIDATE: Final = 72  # a=start c=end: this event's CPU (field cpu) handled the invalidation, at this instant
 FLUSH_BEGIN: Final = 73  # a=start c=end (FULL_END: everything); b=flush number (int)
 FLUSH_END: Final = 74  # same: every online CPU has answered
-TLB_READ: Final = 75  # a=page b=frame read (int): a read through this CPU's TLB (c=1: through a cached entry, 0: walked the page table)
+TLB_READ: Final = 75  # a=page b=frame read (int): through this CPU's TLB (c=1: a cached entry, 0: the page table)
 # -- ground: address space and frames
 SPACE_OUT: Final = 76  # a=start c=end  b=what ("block", "area"): address space handed out
 SPACE_BACK: Final = 77  # a=start c=end: is free to be handed out again from here on
 FRAME_OWNER: Final = 78  # a=frame c=new owner (0: the page allocator; else slot generation)
 CPU_OFFLINE: Final = 79  # a=cpu: left, its TLB is empty
 CPU_ONLINE: Final = 80  # a=cpu: came, its TLB is empty
-STOPPED: Final = 81  # b=why the execution stopped: "done", "deadlock", "steps-max", "bug", "interrupted"; always the last ground event
-BLOCKED: Final = 82  # before STOPPED "deadlock"/"steps-max": task (field task) waits; a=object b=lock class or what c=owning task or 0
+# STOPPED is always the last ground event.  b=why: "done", "deadlock", "steps-max", "bug", "interrupted"
+STOPPED: Final = 81
+# Before a STOPPED that is not "done": the event's task waits.  a=object b=lock class, or for what c=owning task or 0
+BLOCKED: Final = 82
 # -- audit (c and a are integers, b a symbol)
 AUDIT_BEGIN: Final = 128  # b="rest" (everything drained), "between" (no call under way)
-AUDIT_FIELD: Final = 129  # a=block object b=field c=value: free, dirty, dirty_min, dirty_max, used (bitmap population), va_start (page), live (pages of its still mapped slots)
+# a=block object c=value b=field: free, dirty, dirty_min, dirty_max, used (bits set), mapped (PTEs), va_start (page)
+AUDIT_FIELD: Final = 129
 AUDIT_LISTED: Final = 130  # a=block object (reached by walking head -> next) b="free" c=CPU owning the list
 AUDIT_INDEXED: Final = 131  # a=block object b="vmap_blocks" c=index in pages (block start)
 AUDIT_AREA: Final = 132  # a=start b=tree ("busy", "lazy", "free") c=end
@@ -103,14 +106,21 @@ AUDIT_LIST_BROKEN: Final = 135  # a=object where the walk found next->prev != it
 AUDIT_END: Final = 136
 
 FREED_SLAB: Final = 0  # memory went back to the allocator: touching it is a use-after-free
-FREED_RECYCLED: Final = 1  # lives on as a node of the free tree: touching it reads another range, and KASAN would be silent
+FREED_RECYCLED: Final = (
+    1  # lives on as a node of the free tree: touching it reads another range, and KASAN would be silent
+)
 
 KIND_NAMES: Final[dict[int, str]] = {
-    value: name.lower() for name, value in dict(globals()).items() if name.isupper() and type(value) is int and name != "FULL_END" and not name.startswith("FREED_")
+    value: name.lower()
+    for name, value in dict(globals()).items()
+    if name.isupper() and type(value) is int and name != "FULL_END" and not name.startswith("FREED_")
 }
 
 B_IS_SYMBOL: Final = frozenset(
-    kind for kind in KIND_NAMES if kind not in (XA_LOAD, XA_STORE, XA_ERASE, PTE_SET, PTE_CLEAR, PTE_BUSY, TLB_FILL, FLUSH_BEGIN, FLUSH_END, TLB_READ)
+    kind
+    for kind in KIND_NAMES
+    if kind
+    not in (XA_LOAD, XA_STORE, XA_ERASE, PTE_SET, PTE_CLEAR, PTE_BUSY, TLB_FILL, FLUSH_BEGIN, FLUSH_END, TLB_READ)
 )
 """Kinds whose `b` is a string (possibly empty); for all others `b` is an integer."""
 

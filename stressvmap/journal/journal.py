@@ -16,11 +16,15 @@ FORMAT_VERSION = 1
 
 @dataclass(slots=True)
 class Journal:
-    """Events of one execution (or recording). An event's number is its index; a file may hold only a prefix (`complete` is False)."""
+    """Events of one execution (or recording). An event's number is its index; a file may hold only a prefix
+    (`complete` is False).
+    """
 
     header: dict[str, Any]
     """JSON-able. Keys: `version` (code under test), `scenario` (dict), `block_bits`, `window` [start, end) pages,
-    `possible` and `online` CPUs at the start, `direct_map` [start, end) pages, `tasks` {id as text: [name, cpu]}, `seed`, `execution`."""
+    `possible` and `online` CPUs at the start, `direct_map` [start, end) pages, `tasks` {id as text: [name, cpu]},
+    `seed`, `execution`.
+    """
     events: Sequence[Event]
     streams: frozenset[str] = field(default_factory=lambda: frozenset({GROUND, OPERATIONS, AUDIT}))
     """The streams this journal carries."""

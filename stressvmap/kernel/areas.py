@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """struct vmap_area (<linux/vmalloc.h>) and the trees it lives in.
 
-A tree's inside is not announced step by step: it is only ever changed under its lock, so an operation on it is one step. What the
-journal calls *handed out* and *back* is the free tree losing and gaining space, whoever makes it do so.
+A tree's inside is not announced step by step: it is only ever changed under its lock, so an operation on it is one
+step. What the journal calls *handed out* and *back* is the free tree losing and gaining space, whoever makes it do
+so.
 """
 
 from __future__ import annotations
@@ -151,7 +152,9 @@ class VmapTree:
         return areas
 
     def merge_or_add(self, area: VmapArea) -> VmapArea | None:
-        """merge_or_add_vmap_area(_augment): coalesce with adjacent areas, freeing the structs that are absorbed; None, with a warning, on overlap."""
+        """merge_or_add_vmap_area(_augment): coalesce with adjacent areas, freeing the structs that are absorbed;
+        None, with a warning, on overlap.
+        """
         machine = self.machine
         machine.runtime.point(TREE_INSERT, area.id, self.name)
         area.touch(TREE_INSERT, "rb_node")
@@ -181,8 +184,12 @@ class VmapTree:
         self._came(start, end)
         return merged
 
-    def carve(self, size: int, align: int, window_start: int, window_end: int, spare: VmapArea | None) -> tuple[int, VmapArea | None]:
-        """__alloc_vmap_area: take `size` bytes, lowest fit; (address or window_end, what is left of `spare`, used up if a hole was split)."""
+    def carve(
+        self, size: int, align: int, window_start: int, window_end: int, spare: VmapArea | None
+    ) -> tuple[int, VmapArea | None]:
+        """__alloc_vmap_area: take `size` bytes, lowest fit; (address or window_end, what is left of `spare`, used up
+        if a hole was split).
+        """
         self.machine.runtime.point(TREE_ERASE, 0, self.name)
         adjust = align > PAGE_SIZE and window_end - window_start != size
         node = self.tree.lowest_match(size, align, window_start, adjust)
@@ -223,7 +230,9 @@ class VmapTree:
     # -- inside -------------------------------------------------------------------------------------------
 
     def _settle(self, area: VmapArea) -> VmapArea:
-        """Put `area` into the tree by itself. In the free tree the struct lives on as a node that means other addresses later."""
+        """Put `area` into the tree by itself. In the free tree the struct lives on as a node that means other
+        addresses later.
+        """
         settled = area
         if self.name == FREE:
             settled = VmapArea(self.machine)

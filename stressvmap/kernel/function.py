@@ -23,7 +23,9 @@ S = TypeVar("S", bound=OnMachine)
 
 
 def kernel_function(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Mark a method as the retelling of the kernel function of its name: points and journal entries made in it carry that name."""
+    """Mark a method as the retelling of the kernel function of its name: points and journal entries made in it carry
+    that name.
+    """
     return kernel_function_named(function.__name__)(function)
 
 

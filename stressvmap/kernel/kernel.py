@@ -13,7 +13,9 @@ from stressvmap.runtime.runtime import Runtime
 from stressvmap.runtime.task import Task
 
 INTERRUPT_TASKS = 1000
-"""Task id of CPU 0's interrupt pseudo-task; CPU n's is n more. Ids do not depend on the program, so shrinking renumbers nothing."""
+"""Task id of CPU 0's interrupt pseudo-task; CPU n's is n more. Ids do not depend on the program, so shrinking
+renumbers nothing.
+"""
 KWORKER_TASKS = 2000
 RCU_TASK = 3000
 
@@ -39,7 +41,9 @@ class Kernel:
             task = Task(INTERRUPT_TASKS + cpu, f"irq/{cpu}", cpu, self._serve(cpu), is_daemon=True, is_interrupt=True)
             self.memory.interrupt_tasks[cpu] = task
             runtime.spawn(task)
-        workers = [_daemon(runtime, KWORKER_TASKS + n, f"kworker/u:{n}", online[n % len(online)]) for n in range(kworkers)]
+        workers = [
+            _daemon(runtime, KWORKER_TASKS + n, f"kworker/u:{n}", online[n % len(online)]) for n in range(kworkers)
+        ]
         self.workqueue = Workqueue(self.machine, workers)
         self.rcu = Rcu(self.machine, _daemon(runtime, RCU_TASK, "rcuog", online[0]))
 

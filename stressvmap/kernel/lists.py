@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""struct list_head (<linux/list.h>, <linux/rculist.h>): intrusive, and an add or a delete is the separate stores it is in C.
+"""struct list_head (<linux/list.h>, <linux/rculist.h>): intrusive, and an add or a delete is the separate stores it is
+in C.
 
-So two tasks that change one list under different locks corrupt it here exactly as they do there. Adds and deletes whose neighbours do
-not point back (what CONFIG_DEBUG_LIST sees) are recorded, and go on as in a kernel built without it.
+So two tasks that change one list under different locks corrupt it here exactly as they do there. Adds and deletes
+whose neighbours do not point back (what CONFIG_DEBUG_LIST sees) are recorded, and go on as in a kernel built without
+it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from stressvmap.kernel.struct import Struct
 
 
 class ListHead:
-    """A node embedded in `owner` under the name `field`, or a head. `next` and `prev` are None while uninitialised or poisoned."""
+    """A node embedded in `owner` under the name `field`, or a head. `next` and `prev` are None while uninitialised
+    or poisoned.
+    """
 
     __slots__ = ("field", "machine", "next", "next_field", "owner", "prev", "prev_field")
 

@@ -15,7 +15,8 @@ from stressvmap.runtime.task import Task
 
 
 class Lock:
-    """What a spinlock and a mutex share. `inside` is the object that embeds it, whose id names it; `lock_class` is lockdep's key.
+    """What a spinlock and a mutex share. `inside` is the object that embeds it, whose id names it; `lock_class` is
+    lockdep's key.
 
     Invariant: `owner` is the one task between LOCK and UNLOCK in the journal, or None.
     """
@@ -95,7 +96,9 @@ class SpinLock(Lock):
     def __enter__(self) -> None:
         self.lock()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.unlock()
 
@@ -131,13 +134,17 @@ class Mutex(Lock):
     def __enter__(self) -> None:
         self.lock()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.unlock()
 
 
 class StaticLock(Struct):
-    """The storage of a lock that is a global of its own (DEFINE_MUTEX, DEFINE_SPINLOCK): an object with nothing else in it."""
+    """The storage of a lock that is a global of its own (DEFINE_MUTEX, DEFINE_SPINLOCK): an object with nothing else
+    in it.
+    """
 
     __slots__ = ()
     STRUCT = "static_lock"

@@ -74,10 +74,30 @@ class Machine:
                 waits = f", waiting for {task.blocked_class}" if task.is_parked else ""
                 self.unfinished.append(f"{task.name} on CPU {task.cpu} in {task.function or 'no function'}{waits}")
                 if task.is_parked:
-                    self.append((BLOCKED, task.id, task.cpu, task.function, task.blocked_object, task.blocked_class, task.blocked_owner))
+                    self.append(
+                        (
+                            BLOCKED,
+                            task.id,
+                            task.cpu,
+                            task.function,
+                            task.blocked_object,
+                            task.blocked_class,
+                            task.blocked_owner,
+                        )
+                    )
                 elif not self.runtime.can_run(task):
                     occupant = self.runtime.interrupted_by.get(task.cpu) or self.runtime.pinned_by.get(task.cpu)
-                    self.append((BLOCKED, task.id, task.cpu, task.function, 0, f"CPU {task.cpu}", 0 if occupant is None else occupant.id))
+                    self.append(
+                        (
+                            BLOCKED,
+                            task.id,
+                            task.cpu,
+                            task.function,
+                            0,
+                            f"CPU {task.cpu}",
+                            0 if occupant is None else occupant.id,
+                        )
+                    )
         if reason == DEADLOCK and any(task.is_dead for task in self.runtime.tasks):
             reason = "bug"
         self.record(STOPPED, 0, reason, 0)
@@ -110,7 +130,9 @@ class Machine:
             self.runtime.pin(task)
 
     def preempt_enable(self) -> None:
-        """Lower the preempt count again; at 0 the task can be preempted, and is out of any implied RCU reader section."""
+        """Lower the preempt count again; at 0 the task can be preempted, and is out of any implied RCU reader
+        section.
+        """
         task = self.runtime.current
         task.preempt_count -= 1
         if task.preempt_count == 0:
@@ -163,7 +185,9 @@ class Machine:
         self._move(task, migration.cpu)
 
     def move(self, task: Task, cpu: int) -> bool:
-        """Move a preemptible task to an online CPU; the current one goes on when that CPU is free. Returns whether it moved."""
+        """Move a preemptible task to an online CPU; the current one goes on when that CPU is free. Returns whether
+        it moved.
+        """
         is_moved = self._move(task, cpu)
         if is_moved and task is self.runtime.current:
             self.runtime.wait_for_cpu()
@@ -178,7 +202,9 @@ class Machine:
         return True
 
     def set_online(self, cpu: int, is_online: bool) -> None:
-        """Change the online mask; the caller has emptied the CPU. A new list: somebody may be walking over the old one."""
+        """Change the online mask; the caller has emptied the CPU. A new list: somebody may be walking over the old
+        one.
+        """
         others = [other for other in self.online if other != cpu]
         self.online = sorted([*others, cpu]) if is_online else others
         self.record(CPU_ONLINE if is_online else CPU_OFFLINE, cpu, "", 0)

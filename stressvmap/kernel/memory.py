@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Page frames and their owners, the kernel page table, one TLB a CPU, and the flush that interrupts every CPU and waits for each."""
+"""Page frames and their owners, the kernel page table, one TLB a CPU, and the flush that interrupts every CPU and
+waits for each.
+"""
 
 from __future__ import annotations
 
@@ -62,9 +64,11 @@ class Frames:
 
 
 class Memory:
-    """The kernel address space: page table, TLBs, flushes. Units are pages here; `flush_tlb_kernel_range` takes addresses, as in the kernel.
+    """The kernel address space: page table, TLBs, flushes. Units are pages here; `flush_tlb_kernel_range` takes
+    addresses, as in the kernel.
 
-    Invariant: a CPU's TLB holds only translations that were in the page table at some time since that CPU last invalidated them.
+    Invariant: a CPU's TLB holds only translations that were in the page table at some time since that CPU last
+    invalidated them.
     """
 
     def __init__(self, machine: Machine, frames: Frames, full_flush_ceiling_pages: int) -> None:
@@ -83,7 +87,9 @@ class Memory:
     # -- page table ---------------------------------------------------------------------------------------
 
     def vmap_pages_range_noflush(self, address: int, frames: Sequence[int]) -> int:
-        """Map `frames` at `address`: 0, or -ENOMEM / -EBUSY with a prefix mapped. mm/vmalloc.c:vmap_pages_range_noflush."""
+        """Map `frames` at `address`: 0, or -ENOMEM / -EBUSY with a prefix mapped.
+        mm/vmalloc.c:vmap_pages_range_noflush.
+        """
         machine = self.machine
         page = address >> PAGE_SHIFT
         machine.BUG_ON(not frames, "mapping of an empty range")
@@ -153,7 +159,9 @@ class Memory:
         return frame
 
     def flush_tlb_kernel_range(self, start: int, end: int, reason: str = "") -> None:
-        """Invalidate the addresses [start, end) on every online CPU; returns when each has answered. Preemption is off meanwhile."""
+        """Invalidate the addresses [start, end) on every online CPU; returns when each has answered. Preemption is
+        off meanwhile.
+        """
         machine = self.machine
         runtime = machine.runtime
         first, last = start >> PAGE_SHIFT, (end + (1 << PAGE_SHIFT) - 1) >> PAGE_SHIFT

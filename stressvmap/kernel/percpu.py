@@ -12,7 +12,9 @@ T = TypeVar("T")
 
 
 class PerCpu(Generic[T]):
-    """A per-CPU variable. Reaching for the instance of a CPU that is not possible warns, and gives memory no walk over the possible CPUs visits."""
+    """A per-CPU variable. Reaching for the instance of a CPU that is not possible warns, and gives memory no walk
+    over the possible CPUs visits.
+    """
 
     def __init__(self, machine: Machine, name: str, make: Callable[[int], T]) -> None:
         self.machine = machine

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""RCU with real grace periods (<linux/rcupdate.h>): what is queued is freed when every reader that began before is out, not sooner.
+"""RCU with real grace periods (<linux/rcupdate.h>): what is queued is freed when every reader that began before is out,
+not sooner.
 
 Readers are tasks inside rcu_read_lock and, as in the kernel since 4.20, tasks that are not preemptible.
 """

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""kmalloc and kmem_cache_alloc (<linux/slab.h>) with fault injection. Memory is never re-used within an execution, so every use after free is seen."""
+"""kmalloc and kmem_cache_alloc (<linux/slab.h>) with fault injection. Memory is never re-used within an execution,
+so every use after free is seen.
+"""
 
 from __future__ import annotations
 

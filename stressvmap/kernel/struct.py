@@ -27,8 +27,8 @@ POISON: Final = 0x6B6B6B6B
 class Struct:
     """A shared object. `values` holds its fields; a field nobody wrote is not in it.
 
-    Its classes give each field a property that calls `read` and `write` (plain accesses, so `x.dirty += 1` is a read point and a
-    write point) beside READ_ONCE and WRITE_ONCE for marked ones.
+    Its classes give each field a property that calls `read` and `write` (plain accesses, so `x.dirty += 1` is a read
+    point and a write point) beside READ_ONCE and WRITE_ONCE for marked ones.
     """
 
     __slots__ = ("id", "is_dead", "machine", "successor", "values")
@@ -108,7 +108,9 @@ class Struct:
         machine.record(OBJECT_FREE, self.id, self.STRUCT, FREED_SLAB)
 
     def recycle(self, successor: Struct) -> None:
-        """The memory lives on as `successor`; pointers that still mean this object are stale, though KASAN would be silent."""
+        """The memory lives on as `successor`; pointers that still mean this object are stale, though KASAN would be
+        silent.
+        """
         self.is_dead = True
         self.successor = successor
         self.machine.live.pop(self.id, None)

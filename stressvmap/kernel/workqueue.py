@@ -11,7 +11,9 @@ from stressvmap.runtime.task import Task
 
 
 class Work:
-    """struct work_struct. Invariant: `is_pending` from the queueing to the start, not longer: a work may queue itself again."""
+    """struct work_struct. Invariant: `is_pending` from the queueing to the start, not longer: a work may queue
+    itself again.
+    """
 
     __slots__ = ("function", "is_pending", "name")
 

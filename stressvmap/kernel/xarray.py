@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""struct xarray (<linux/xarray.h>): an index to objects. Look-ups are lockless; a store or an erase is one step, as under xa_lock."""
+"""struct xarray (<linux/xarray.h>): an index to objects. Look-ups are lockless; a store or an erase is one step, as
+under xa_lock.
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,9 @@ class Runtime:
         raise NotImplementedError
 
     def spawn(self, task: Task) -> None:
-        """Add a task to the execution. Its id must be new; `tasks` is kept ascending by id, the order of a schedule's choices."""
+        """Add a task to the execution. Its id must be new; `tasks` is kept ascending by id, the order of a
+        schedule's choices.
+        """
         insort(self.tasks, task, key=_task_id)
 
     # -- CPUs ---------------------------------------------------------------------------------------------
@@ -114,14 +116,18 @@ class Runtime:
     # -- what a backend calls -----------------------------------------------------------------------------
 
     def run(self) -> str:
-        """Run the spawned tasks until all that are no daemons are done, or it must stop; return why: DONE, DEADLOCK, STEPS_MAX, INTERRUPTED."""
+        """Run the spawned tasks until all that are no daemons are done, or it must stop; return why: DONE, DEADLOCK,
+        STEPS_MAX, INTERRUPTED.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
         """Give back threads or greenlets. The runtime is of no use afterwards."""
 
     def reset(self) -> None:
-        """Forget the last execution. A pooled thread or greenlet may still name an old task: that must not keep its machine alive."""
+        """Forget the last execution. A pooled thread or greenlet may still name an old task: that must not keep its
+        machine alive.
+        """
         for task in self.tasks:
             task.body = _no_body
             task.held.clear()

@@ -27,7 +27,9 @@ class Strategy:
         raise NotImplementedError
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
-        """The task to run and for how many points (at least 1). `enabled` is not empty, ascending by id; each task's pending operation is on it."""
+        """The task to run and for how many points (at least 1). `enabled` is not empty, ascending by id; each task's
+        pending operation is on it.
+        """
         raise NotImplementedError
 
     def draw(self, n: int) -> int:

@@ -50,7 +50,16 @@ class Task:
         "rcu_depth",
     )
 
-    def __init__(self, id: int, name: str, cpu: int, body: Callable[[], None], *, is_daemon: bool = False, is_interrupt: bool = False) -> None:
+    def __init__(
+        self,
+        id: int,
+        name: str,
+        cpu: int,
+        body: Callable[[], None],
+        *,
+        is_daemon: bool = False,
+        is_interrupt: bool = False,
+    ) -> None:
         self.id = id
         self.name = name
         self.cpu = cpu

@@ -130,7 +130,9 @@ class ControlledRuntime(Runtime):
         self._can_merge = False
 
     def run(self) -> str:
-        """Run until no task is enabled, or steps_max; unwinds whatever is left if that was not the end of the program."""
+        """Run until no task is enabled, or steps_max; unwinds whatever is left if that was not the end of the
+        program.
+        """
         self._hub = getcurrent()
         self._reason = ""
         self._left = 0
@@ -182,7 +184,9 @@ class ControlledRuntime(Runtime):
             return None
         try:
             chosen, count = self.strategy.decide(enabled, task, why)
-        except BaseException as error:  # not to be raised here: it would go through the code of whichever task was running
+        except (
+            BaseException
+        ) as error:  # not to be raised here: it would go through the code of whichever task was running
             self.failure = error
             return None
         self._left = min(count, self.steps_max - self.points)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The random walk: at each point choose uniformly among the enabled tasks. No parameters, no guarantee worth stating."""
+"""The random walk: at each point choose uniformly among the enabled tasks. No parameters, no guarantee worth
+stating.
+"""
 
 from __future__ import annotations
 

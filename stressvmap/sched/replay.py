@@ -12,7 +12,9 @@ from stressvmap.runtime.task import Task
 
 
 class ReplayStrategy(Strategy):
-    """Follows a recorded Schedule exactly; what does not fit is a ScheduleMismatch that names the first diverging decision."""
+    """Follows a recorded Schedule exactly; what does not fit is a ScheduleMismatch that names the first diverging
+    decision.
+    """
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -28,21 +30,29 @@ class ReplayStrategy(Strategy):
         """The recorded choice."""
         names = ", ".join(str(task.id) for task in enabled)
         if self._choice >= len(self.schedule.choices):
-            raise ScheduleMismatch(f"decision {self._choice}: the schedule is over, but tasks {names} are still enabled")
+            raise ScheduleMismatch(
+                f"decision {self._choice}: the schedule is over, but tasks {names} are still enabled"
+            )
         task_id, count = self.schedule.choices[self._choice]
         for task in enabled:
             if task.id == task_id:
                 self._choice += 1
                 return task, count
-        raise ScheduleMismatch(f"decision {self._choice}: the schedule runs task {task_id}, but only tasks {names} are enabled")
+        raise ScheduleMismatch(
+            f"decision {self._choice}: the schedule runs task {task_id}, but only tasks {names} are enabled"
+        )
 
     def check_used_up(self) -> None:
         """After an execution: raises ScheduleMismatch if it ended before the schedule did."""
         choices = len(self.schedule.choices)
         if self._choice < choices:
-            raise ScheduleMismatch(f"decision {self._choice}: the execution is over, but the schedule has {choices} decisions")
+            raise ScheduleMismatch(
+                f"decision {self._choice}: the execution is over, but the schedule has {choices} decisions"
+            )
         if self._draw < len(self.schedule.draws):
-            raise ScheduleMismatch(f"draw {self._draw}: the execution is over, but the schedule has {len(self.schedule.draws)} draws")
+            raise ScheduleMismatch(
+                f"draw {self._draw}: the execution is over, but the schedule has {len(self.schedule.draws)} draws"
+            )
 
     def draw(self, n: int) -> int:
         """The recorded draw."""
@@ -54,7 +64,9 @@ class ReplayStrategy(Strategy):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One line of a script: run task `task` until `until` holds of it (its pending operation has not happened then), or it is blocked or done."""
+    """One line of a script: run task `task` until `until` holds of it (its pending operation has not happened then),
+    or it is blocked or done.
+    """
 
     task: int
     until: Callable[[Task], bool] | None = None
@@ -63,8 +75,8 @@ class Run:
 class ScriptStrategy(Strategy):
     """Follows a script, one `Run` after the other; then lets the lowest enabled id run to its end, and so on.
 
-    A line whose task is not enabled is passed over if the task is done or blocked; a line whose `until` never came to hold is an error,
-    for a test that misses its interleaving proves nothing.
+    A line whose task is not enabled is passed over if the task is done or blocked; a line whose `until` never came
+    to hold is an error, for a test that misses its interleaving proves nothing.
     """
 
     def __init__(self, script: Sequence[Run]) -> None:
@@ -82,16 +94,27 @@ class ScriptStrategy(Strategy):
         while self._line < len(self.script):
             line = self.script[self._line]
             task = next((t for t in enabled if t.id == line.task), None)
-            is_at_point = self._is_started and current is not None and current.id == line.task and why_stopped == COUNT_OVER
+            is_at_point = (
+                self._is_started and current is not None and current.id == line.task and why_stopped == COUNT_OVER
+            )
             if task is not None and not (line.until is not None and is_at_point and line.until(task)):
-                if self._is_started and current is not None and current.id == line.task and why_stopped not in (COUNT_OVER, START):
+                if (
+                    self._is_started
+                    and current is not None
+                    and current.id == line.task
+                    and why_stopped not in (COUNT_OVER, START)
+                ):
                     if line.until is not None:
-                        raise ScheduleMismatch(f"script line {self._line}: task {line.task} stopped before it came to its point")
+                        raise ScheduleMismatch(
+                            f"script line {self._line}: task {line.task} stopped before it came to its point"
+                        )
                 else:
                     self._is_started = True
                     return task, 1
             elif task is None and line.until is not None:
-                raise ScheduleMismatch(f"script line {self._line}: task {line.task} is blocked or done before it came to its point")
+                raise ScheduleMismatch(
+                    f"script line {self._line}: task {line.task} is blocked or done before it came to its point"
+                )
             self._line += 1
             self._is_started = False
         return enabled[0], 1
@@ -100,7 +123,9 @@ class ScriptStrategy(Strategy):
         """After an execution: raises ScheduleMismatch if it ended before a line's `until` came to hold."""
         for number, line in enumerate(self.script[self._line :], self._line):
             if line.until is not None:
-                raise ScheduleMismatch(f"script line {number}: the execution is over, and task {line.task} never came to its point")
+                raise ScheduleMismatch(
+                    f"script line {number}: the execution is over, and task {line.task} never came to its point"
+                )
 
     def draw(self, n: int) -> int:
         """Always 0."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""SequentialRuntime: one call at a time, each to its end; interrupts are served where they are raised, other daemons at the end of a call.
+"""SequentialRuntime: one call at a time, each to its end; interrupts are served where they are raised, other daemons at
+the end of a call.
 
 For stateful tests and single-task comparisons, where concurrency would only hide what is meant.
 """
@@ -103,7 +104,13 @@ class SequentialRuntime(Runtime):
 
     def _serve_one(self) -> bool:
         for daemon in self.tasks:
-            if daemon.is_daemon and not daemon.is_parked and not daemon.is_dead and daemon.context is None and self.can_run(daemon):
+            if (
+                daemon.is_daemon
+                and not daemon.is_parked
+                and not daemon.is_dead
+                and daemon.context is None
+                and self.can_run(daemon)
+            ):
                 self._serve(daemon)
                 return True
         return False

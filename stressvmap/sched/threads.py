@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """ThreadRuntime: one OS thread a task, and the operating system decides who runs.
 
-One machine-wide step lock gives the one honest total order: whoever holds it runs from one point to the next. At a point a
-thread gives way with a seeded probability (`yield_rate`), for CPython's own thread switches never fall inside a critical section.
-What interleaves is then up to the operating system, so a run cannot be repeated; its programs can.
+One machine-wide step lock gives the one honest total order: whoever holds it runs from one point to the next. At a
+point a thread gives way with a seeded probability (`yield_rate`), for CPython's own thread switches never fall
+inside a critical section. What interleaves is then up to the operating system, so a run cannot be repeated; its
+programs can.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class _Worker:
 
 
 class ThreadRuntime(Runtime):
-    """Runs tasks as OS threads. Invariant: who holds `_step` and only they touch the machine, `current` and all that is here."""
+    """Runs tasks as OS threads. Invariant: who holds `_step` and only they touch the machine, `current` and all that
+    is here.
+    """
 
     def __init__(self, seed: int, yield_rate: float) -> None:
         super().__init__()

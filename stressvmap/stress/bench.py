@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The project's own benchmark: `make bench`. Ratios within one run, each measured several times in turn, with their spread.
+"""The project's own benchmark: `make bench`. Ratios within one run, each measured several times in turn, with their
+spread.
 
 Absolute figures wander with the machine; a ratio of two things run in turn does not.
 """
@@ -45,7 +46,9 @@ class Measure:
         return self.name, f"{statistics.median(self.ratios):.2f}", f"{min(self.ratios):.2f} .. {max(self.ratios):.2f}"
 
 
-def rate(runtime: Runtime, *, judged: bool, seconds: float, scenario: Scenario, version: str = "v6.5") -> tuple[float, float, float]:
+def rate(
+    runtime: Runtime, *, judged: bool, seconds: float, scenario: Scenario, version: str = "v6.5"
+) -> tuple[float, float, float]:
     """Executions, operations and scheduling points a second of one way to run the model."""
     backend = ModelBackend(versions.load(version), scenario, runtime)
     judge = Judge()
@@ -104,28 +107,57 @@ def ratios(repeats: int, seconds: float) -> list[Measure]:
 
 
 def figures(executions: int) -> Table:
-    """Per vm_unmap_aliases call and version, what is flushed and owed, and how long the purge lock is held, single-task and concurrent."""
+    """Per vm_unmap_aliases call and version, what is flushed and owed, and how long the purge lock is held,
+    single-task and concurrent.
+    """
     table = Table(title=f"per vm_unmap_aliases call, {executions} executions of each, 8-page blocks")
-    for heading in ("version", "tasks", "flushed", "owed", "excess", "re-flushed", "double-counted blocks", "purge lock held (events, mean)"):
+    for heading in (
+        "version",
+        "tasks",
+        "flushed",
+        "owed",
+        "excess",
+        "re-flushed",
+        "double-counted blocks",
+        "purge lock held (events, mean)",
+    ):
         table.add_column(heading, justify="left" if heading == "version" else "right")
-    small = Scenario(cpus=4, block_bits=8, operations=9, flushers=1, flushes=3, large_rate=0, vmalloc_rate=0, fault_rate=0, migration_rate=0, witness=False)
+    small = Scenario(
+        cpus=4,
+        block_bits=8,
+        operations=9,
+        flushers=1,
+        flushes=3,
+        large_rate=0,
+        vmalloc_rate=0,
+        fault_rate=0,
+        migration_rate=0,
+        witness=False,
+    )
     alone = replace(small, cpus=1, flushers=0, aliases_rate=0.15, operations=20)
     for version in versions.BUILT_IN:
         for name, scenario in (("1", alone), ("4 + 1", small)):
-            engine = Engine(RunSpec(version=version, runtime=CONTROLLED, scenario=scenario, schedules=executions, seed=SEED), None)
+            engine = Engine(
+                RunSpec(version=version, runtime=CONTROLLED, scenario=scenario, schedules=executions, seed=SEED), None
+            )
             while not engine.is_over(0.0):
                 engine.step()
             metrics = engine.finish().metrics
             calls = max(1, metrics["unmap_aliases_calls"])
             held = metrics["purge_lock_hold_points_total"] / max(1, metrics["purge_lock_holds"])
-            per_call = [metrics[key] / calls for key in ("flushed_pages", "owed_pages", "excess_pages", "reflushed_pages", "double_counted_blocks")]
+            per_call = [
+                metrics[key] / calls
+                for key in ("flushed_pages", "owed_pages", "excess_pages", "reflushed_pages", "double_counted_blocks")
+            ]
             table.add_row(version, name, *(f"{value:.2f}" for value in per_call), f"{held:.1f}")
     return table
 
 
 def first_hits(seeds: int, schedules: int) -> Table:
     """Executions to the first violation of each kind, median over seeds, by version and runtime."""
-    table = Table(title=f"executions to the first hit, median of {seeds} seeds, at most {schedules} each; workload fill-block")
+    table = Table(
+        title=f"executions to the first hit, median of {seeds} seeds, at most {schedules} each; workload fill-block"
+    )
     for heading in ("version", "runtime", "violation", "found", "median"):
         table.add_column(heading)
     for version in versions.BUILT_IN:
@@ -133,14 +165,18 @@ def first_hits(seeds: int, schedules: int) -> Table:
             hits: dict[str, list[int]] = {}
             for seed in range(seeds):
                 for finding in _findings(version, runtime, seed, schedules):
-                    hits.setdefault(f"{finding.check}: {finding.mechanism.split(' | ', 2)[2]}", []).append(finding.first_at_schedule + 1)
+                    hits.setdefault(f"{finding.check}: {finding.mechanism.split(' | ', 2)[2]}", []).append(
+                        finding.first_at_schedule + 1
+                    )
             for name, found in sorted(hits.items()):
                 table.add_row(version, runtime, name, f"{len(found)}/{seeds}", f"{statistics.median(found):.0f}")
     return table
 
 
 def _findings(version: str, runtime: str, seed: int, schedules: int) -> Sequence[Finding]:
-    spec = RunSpec(version=version, runtime=runtime, scenario=Scenario(workload="fill-block"), schedules=schedules, seed=seed)
+    spec = RunSpec(
+        version=version, runtime=runtime, scenario=Scenario(workload="fill-block"), schedules=schedules, seed=seed
+    )
     engine = Engine(spec, None)
     while not engine.is_over(0.0):
         engine.step()
@@ -152,8 +188,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stressvmap.stress.bench", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="how often each ratio is measured (default 5)")
     parser.add_argument("--seconds", type=float, default=1.5, help="how long each side of a ratio runs (default 1.5)")
-    parser.add_argument("--figures", type=int, metavar="N", help="instead: what each version flushes and owes, over N executions")
-    parser.add_argument("--first-hits", type=int, metavar="SEEDS", help="instead: executions to the first violation, over SEEDS seeds")
+    parser.add_argument(
+        "--figures", type=int, metavar="N", help="instead: what each version flushes and owes, over N executions"
+    )
+    parser.add_argument(
+        "--first-hits", type=int, metavar="SEEDS", help="instead: executions to the first violation, over SEEDS seeds"
+    )
     options = parser.parse_args()
     console = Console()
     if options.figures:
@@ -164,7 +204,10 @@ def main() -> None:
         return
     rates = Table("runtime", "executions/s", "operations/s", "points/s", title="this machine, now")
     for name, make in (("threads", _threads), ("controlled", _controlled), ("sequential", SequentialRuntime)):
-        rates.add_row(name, *(f"{value:,.0f}" for value in rate(make(), judged=False, seconds=options.seconds, scenario=Scenario())))
+        rates.add_row(
+            name,
+            *(f"{value:,.0f}" for value in rate(make(), judged=False, seconds=options.seconds, scenario=Scenario())),
+        )
     console.print(rates)
     table = Table("ratio", "median", "spread", title=f"{options.repeats} repeats of {options.seconds} s in turn")
     for measure in ratios(options.repeats, options.seconds):

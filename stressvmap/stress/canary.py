@@ -9,7 +9,9 @@ from stressvmap.vmalloc.v6_5 import V6_5
 
 
 class CanaryNoFlush(V6_5):
-    """__purge_vmap_area_lazy without its flush_tlb_kernel_range: lazy areas are handed out again while still translated."""
+    """__purge_vmap_area_lazy without its flush_tlb_kernel_range: lazy areas are handed out again while still
+    translated.
+    """
 
     NAME = "canary-no-flush"
 

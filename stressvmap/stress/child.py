@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A worker process: runs one share of a run, reports as it goes, and can be killed. `python -m stressvmap.stress.child FD`.
+"""A worker process: runs one share of a run, reports as it goes, and can be killed. `python -m stressvmap.stress.child
+FD`.
 
-Runs live in child processes because a stuck Python thread cannot be killed, and because a user's patch may loop for ever.
+Runs live in child processes because a stuck Python thread cannot be killed, and because a user's patch may loop for
+ever.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ BEAT_SECONDS: Final = 0.25
 def main() -> None:
     """Read an Order from the inherited connection, run it, answer with Beats and then a Tally or a Failure."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection: Connection[Order | str, Message] = Connection(int(sys.argv[1]))
+    connection: Connection[Message, Order | str] = Connection(int(sys.argv[1]))
     order = connection.recv()
     assert isinstance(order, Order)
     with order.stacks.open("w") as stacks:
@@ -35,7 +37,7 @@ def main() -> None:
         connection.send(answer)
 
 
-def _serve(connection: Connection[Order | str, Message], order: Order) -> Message:
+def _serve(connection: Connection[Message, Order | str], order: Order) -> Message:
     try:
         engine = Engine(order.spec, order.folder, first=order.first, stride=order.stride)
         beats = threading.Thread(target=_beat, args=(connection, engine), daemon=True)
@@ -54,7 +56,7 @@ def _serve(connection: Connection[Order | str, Message], order: Order) -> Messag
         return Failure(3, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
-def _beat(connection: Connection[Order | str, Message], engine: Engine) -> None:
+def _beat(connection: Connection[Message, Order | str], engine: Engine) -> None:
     """Tell the parent how far the engine is, and take its orders. A parent that is gone ends this process."""
     while not engine.is_finished:
         try:

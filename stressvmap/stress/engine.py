@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The loop over executions, in one process: draw a program, run it, judge its journal, keep what is new.
 
-Everything of execution i depends on (seed, i) alone under the controlled runtime, so any share of the executions can run in any process.
+Everything of execution i depends on (seed, i) alone under the controlled runtime, so any share of the executions can
+run in any process.
 """
 
 from __future__ import annotations
@@ -198,7 +199,9 @@ class Engine:
         return f"journals/{name}"
 
     def _where_stuck(self) -> str:
-        return f"execution {self.execution} (seed {self.spec.seed}): after {self.runtime.points} steps, still there: {'; '.join(self.backend.machine.unfinished)}"
+        stood = "; ".join(self.backend.machine.unfinished)
+        where = f"execution {self.execution} (seed {self.spec.seed}): after {self.runtime.points} steps"
+        return f"{where}, still there: {stood}"
 
 
 def _pages(pages: PageRange | None) -> list[int]:

@@ -21,8 +21,8 @@ from typing import Final
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.result import RunResult
-from stressvmap.stress.messages import Beat, Failure, Message, Order
 from stressvmap.stress.engine import Tally, has_substance, make_strategy, scenario_dict
+from stressvmap.stress.messages import Beat, Failure, Message, Order
 from stressvmap.vmalloc import versions
 
 POLL_SECONDS: Final = 0.1
@@ -107,7 +107,11 @@ class _Worker:
 
     def kill_stuck(self, seconds: float) -> None:
         """Write down where it is stuck, and end it."""
-        where = "before its first step" if self.last is None else f"execution {self.last.execution}, step {self.last.points}, last seen as {self.last.where}"
+        where = (
+            "before its first step"
+            if self.last is None
+            else f"execution {self.last.execution}, step {self.last.points}, last seen as {self.last.where}"
+        )
         if self.last is not None:
             os.kill(self.process.pid, signal.SIGUSR1)
             time.sleep(0.5)
@@ -135,8 +139,9 @@ def run(
 ) -> RunResult:
     """Run `spec` and return what it found. Raises ConfigError (PatchError) for bad input; never prints.
 
-    `stop` is polled: 0 go on, 1 end gracefully (what ran is checked and reported), 2 end at once. `folder` takes the journals
-    of first occurrences. `jobs` processes share the executions; under the controlled runtime their number changes nothing that is found.
+    `stop` is polled: 0 go on, 1 end gracefully (what ran is checked and reported), 2 end at once. `folder` takes the
+    journals of first occurrences. `jobs` processes share the executions; under the controlled runtime their number
+    changes nothing that is found.
     """
     spec.scenario.validate()
     version = versions.load(spec.version)
@@ -253,13 +258,20 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
     result.schedules = total.schedules
     result.operations = total.operations
     result.points = total.points
-    result.metrics = {name: float(value) if isinstance(value, float) else value for name, value in total.metrics.items()}
+    result.metrics = {
+        name: float(value) if isinstance(value, float) else value for name, value in total.metrics.items()
+    }
     result.flushes = total.metrics.get("flush_calls", 0)
     result.windows = total.windows
     result.not_run = dict(sorted(total.not_run.items()))
-    result.findings = sorted(total.findings.values(), key=lambda finding: (finding.known, finding.check, finding.fingerprint))
+    result.findings = sorted(
+        total.findings.values(), key=lambda finding: (finding.known, finding.check, finding.fingerprint)
+    )
     if total.gave_up:
-        result.inconclusive.append(f"{total.gave_up} executions reached steps_max ({spec.scenario.steps_max}); the first: {total.first_gave_up}")
+        result.inconclusive.append(
+            f"{total.gave_up} executions reached steps_max ({spec.scenario.steps_max}); "
+            f"the first: {total.first_gave_up}"
+        )
     if not result.harness_error:
         result.inconclusive.extend(has_substance(total))
     for name in spec.checks:

@@ -13,7 +13,9 @@ from stressvmap.journal.journal import Journal
 
 
 class Judge:
-    """Feeds journals to the checks. Holds what metrics and windows add up to, and nothing of a journal once it is judged."""
+    """Feeds journals to the checks. Holds what metrics and windows add up to, and nothing of a journal once it is
+    judged.
+    """
 
     def __init__(self, limits: Mapping[str, float] | None = None, only: Collection[str] = ()) -> None:
         self.state = State()
@@ -50,7 +52,9 @@ class Judge:
         return {name: [count.instances, count.interrupted] for name, count in self.windows.counts.items()}
 
 
-def judge(journal: Journal, only: Collection[str] = (), limits: Mapping[str, float] | None = None) -> tuple[Verdict, Judge]:
+def judge(
+    journal: Journal, only: Collection[str] = (), limits: Mapping[str, float] | None = None
+) -> tuple[Verdict, Judge]:
     """Judge one recorded journal; the Judge holds its metrics."""
     one = Judge(limits, only)
     return one.execution(journal), one

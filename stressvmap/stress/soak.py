@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A soak: rounds until the time is used up, each kept as it ends, so that a kill loses at most the running one.
 
-`rounds.jsonl` in the soak's folder is the only state: one line a finished round. Started again on the same folder, a soak goes on
-after the last whole line. Round n depends on (seed, n) alone.
+`rounds.jsonl` in the soak's folder is the only state: one line a finished round. Started again on the same folder, a
+soak goes on after the last whole line. Round n depends on (seed, n) alone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class SoakResult:
 
     @property
     def exit_status(self) -> int:
-        """3 the harness failed, 130 stopped, 1 something undeclared fired or something declared did not, 4 blind or inconclusive, 0."""
+        """3 the harness failed, 130 stopped, 1 something undeclared fired or something declared did not, 4 blind or
+        inconclusive, 0.
+        """
         if self.harness_errors:
             return 3
         if self.is_stopped:
@@ -143,7 +145,9 @@ def soak(
     progress: Callable[[int, RunSpec, Progress, SoakResult], None] | None = None,
     stop: Callable[[], int] | None = None,
 ) -> SoakResult:
-    """Run rounds in `folder` until `config.seconds` are used up, all sittings together. Raises ConfigError for bad input."""
+    """Run rounds in `folder` until `config.seconds` are used up, all sittings together. Raises ConfigError for bad
+    input.
+    """
     for version in config.versions:
         versions.load(version)
     lines = _read_rounds(folder)
@@ -152,7 +156,9 @@ def soak(
         _add(total, line)
     number = len(lines)
     if total.seconds >= config.seconds:
-        raise ConfigError(f"{folder}: this soak has had its {config.seconds:.0f} seconds; give more (SECONDS=...), or another folder")
+        raise ConfigError(
+            f"{folder}: this soak has had its {config.seconds:.0f} seconds; give more (SECONDS=...), or another folder"
+        )
     with (folder / ROUNDS).open("a", encoding="utf-8") as file:
         while total.seconds < config.seconds and not (stop is not None and stop()):
             spec, is_canary = round_spec(config, number)
@@ -206,7 +212,9 @@ def _read_rounds(folder: Path) -> list[dict[str, Any]]:
             if line["round"] != number:
                 raise ValueError(f"round {line['round']} stands where round {number} should")
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{path}:{number + 1}: not a round of a soak ({error}); move the folder away to start anew") from error
+            raise ConfigError(
+                f"{path}:{number + 1}: not a round of a soak ({error}); move the folder away to start anew"
+            ) from error
         lines.append(line)
     return lines
 
@@ -288,5 +296,7 @@ def _missing(config: SoakConfig, lines: list[dict[str, Any]]) -> list[str]:
         fired = {finding["fingerprint"] for line in rounds for finding in line["findings"]}
         for known in versions.load(name).known:
             if known.frequency == ALWAYS and known.fingerprint not in fired:
-                missing.append(f"{name}: {known.check} ({known.title}) is always there, but fired in none of {len(rounds)} rounds")
+                missing.append(
+                    f"{name}: {known.check} ({known.title}) is always there, but fired in none of {len(rounds)} rounds"
+                )
     return missing

@@ -71,7 +71,9 @@ class _Drawer:
         return ProgramOp(MAP, slot, self.size())
 
     def unmap(self, slot: int, slots: dict[int, str]) -> ProgramOp:
-        """The operation that empties `slot`, as it was filled by this worker; a vm_unmap_ram where that is not known."""
+        """The operation that empties `slot`, as it was filled by this worker; a vm_unmap_ram where that is not
+        known.
+        """
         return ProgramOp(VFREE if slots.get(slot, MAP) in (VMALLOC, VMALLOC_RESET) else UNMAP, slot)
 
 
@@ -175,7 +177,9 @@ def _churn(drawer: _Drawer, worker: int) -> list[ProgramOp]:
 
 
 def _fragment(drawer: _Drawer, worker: int) -> list[ProgramOp]:
-    """Roman Pen's reproducer (2015): one large piece a block, the rest in halves, so that partly free old blocks starve."""
+    """Roman Pen's reproducer (2015): one large piece a block, the rest in halves, so that partly free old blocks
+    starve.
+    """
     scenario = drawer.scenario
     large, small = scenario.max_alloc, max(1, scenario.max_alloc // 2)
     ops: list[ProgramOp] = []
@@ -203,7 +207,10 @@ def _seccomp_teardown(drawer: _Drawer, worker: int) -> list[ProgramOp]:
     base = worker * drawer.scenario.slots * 16
     ops: list[ProgramOp] = [ProgramOp(VMALLOC_RESET, base, 1)]
     for number in range(1, 9):
-        ops += [ProgramOp(VMALLOC, base + number, drawer.random.randint(1, 3)), ProgramOp(MAP, base + 16 + number, drawer.size())]
+        ops += [
+            ProgramOp(VMALLOC, base + number, drawer.random.randint(1, 3)),
+            ProgramOp(MAP, base + 16 + number, drawer.size()),
+        ]
     order = list(range(1, 9))
     drawer.random.shuffle(order)
     ops += [ProgramOp(VFREE, base + number) for number in order]
@@ -224,7 +231,9 @@ _WORKLOADS: Final[dict[str, Callable[[_Drawer, int], list[ProgramOp]]]] = {
 
 
 def _with_witnesses(drawer: _Drawer, ops: list[ProgramOp]) -> list[ProgramOp]:
-    """Add reads of what is mapped, and of what was: TOUCH fills a TLB, PROBE would show that an entry outlived its mapping."""
+    """Add reads of what is mapped, and of what was: TOUCH fills a TLB, PROBE would show that an entry outlived its
+    mapping.
+    """
     if not drawer.scenario.witness:
         return ops
     out: list[ProgramOp] = []

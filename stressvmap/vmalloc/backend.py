@@ -49,7 +49,9 @@ def geometry_of(scenario: Scenario) -> Geometry:
 
 
 class ModelBackend:
-    """Runs programs on a version class. `reset` builds the machine anew; `run` runs the program to its end and drains; the journal is then whole."""
+    """Runs programs on a version class. `reset` builds the machine anew; `run` runs the program to its end and
+    drains; the journal is then whole.
+    """
 
     def __init__(self, version: type[Vmalloc], scenario: Scenario, runtime: Runtime) -> None:
         self.version = version
@@ -94,7 +96,9 @@ class ModelBackend:
         self._tasks = {task.id: (task.name, task.cpu) for task in runtime.tasks}
 
     def run(self) -> str:
-        """Run the program, then unmap what is left, pay all debts and audit. Returns why it stopped (runtime's reasons)."""
+        """Run the program, then unmap what is left, pay all debts and audit. Returns why it stopped (runtime's
+        reasons).
+        """
         reason = self.runtime.run()
         if reason == DONE:
             cleanup = Task(CLEANUP_TASK, "cleanup", self.machine.online[0], self._cleanup)
@@ -188,7 +192,12 @@ class ModelBackend:
         if op.slot in self._slots:
             return False
         flags = VM_FLUSH_RESET_PERMS if wants_reset else 0
-        address = self._call("vmalloc_reset" if wants_reset else "vmalloc", 0, op.pages, lambda: self.vmalloc.vmalloc(op.pages << PAGE_SHIFT, flags))
+        address = self._call(
+            "vmalloc_reset" if wants_reset else "vmalloc",
+            0,
+            op.pages,
+            lambda: self.vmalloc.vmalloc(op.pages << PAGE_SHIFT, flags),
+        )
         if address:
             self._put(op.slot, Slot(address, op.pages, [], True, wants_reset))
         return True
@@ -265,7 +274,9 @@ class ModelBackend:
     def _discard(self, slot: Slot) -> None:
         """Two tasks filled one slot at a time: the second mapping goes again."""
         if slot.is_vmalloc:
-            self._call("vfree_reset" if slot.wants_reset else "vfree", slot.address, slot.pages, lambda: self._vfree(slot))
+            self._call(
+                "vfree_reset" if slot.wants_reset else "vfree", slot.address, slot.pages, lambda: self._vfree(slot)
+            )
             return
         self._call("vm_unmap_ram", slot.address, slot.pages, lambda: self._unmap(slot))
         for frame in slot.frames:
@@ -290,7 +301,9 @@ class ModelBackend:
     # -- a user's own code --------------------------------------------------------------------------------
 
     def _guard(self, call: Callable[[], T]) -> T:
-        """Turn what a version raises into what it is: a NULL dereference is an oops, anything else the patch author's mistake."""
+        """Turn what a version raises into what it is: a NULL dereference is an oops, anything else the patch
+        author's mistake.
+        """
         try:
             return call()
         except AttributeError as error:
@@ -308,5 +321,6 @@ class ModelBackend:
         if getattr(module, "IS_USER_PATCH", False):
             for frame in reversed(traceback.extract_tb(error.__traceback__)):
                 if frame.filename == path:
-                    return PatchError(f"{path}:{frame.lineno}: {self.version.__name__}.{frame.name} raised {type(error).__name__}: {error}")
+                    where = f"{path}:{frame.lineno}: {self.version.__name__}.{frame.name}"
+                    return PatchError(f"{where} raised {type(error).__name__}: {error}")
         return error

@@ -111,7 +111,9 @@ class Vmalloc:
         self.purge_vmap_area_root = VmapTree(machine, LAZY)
         self.vmap_lazy_nr = AtomicLong(machine, "vmap_lazy_nr")
         self.vmap_block_queue: PerCpu[VmapBlockQueue] = PerCpu(machine, "vmap_block_queue", self._make_queue)
-        self.ne_fit_preload_node: PerCpu[Cell[VmapArea | None]] = PerCpu(machine, "ne_fit_preload_node", lambda cpu: Cell(None))
+        self.ne_fit_preload_node: PerCpu[Cell[VmapArea | None]] = PerCpu(
+            machine, "ne_fit_preload_node", lambda cpu: Cell(None)
+        )
         self.drain_vmap_work = Work("drain_vmap_work", self.drain_vmap_area_work)
         self.vmap_notify_list: list[Callable[[], int]] = []
         self.free_vmap_area_root.add_boot_space(self.VMALLOC_START, self.VMALLOC_END)
@@ -151,7 +153,9 @@ class Vmalloc:
     # -- shared small print -------------------------------------------------------------------------------
 
     def lazy_max_pages(self) -> int:
-        """mm/vmalloc.c:lazy_max_pages: pages that may be lazily freed before the drain; re-evaluated at each call, by the CPUs online."""
+        """mm/vmalloc.c:lazy_max_pages: pages that may be lazily freed before the drain; re-evaluated at each call,
+        by the CPUs online.
+        """
         if self.lazy_max:
             return self.lazy_max
         return len(self.machine.online).bit_length() * ((32 << 20) // PAGE_SIZE)
@@ -169,7 +173,9 @@ class Vmalloc:
     # -- audit --------------------------------------------------------------------------------------------
 
     def audit(self, moment: str) -> None:
-        """Journal a snapshot of the structures; `moment` is "rest" (everything drained) or "between" (no call under way)."""
+        """Journal a snapshot of the structures; `moment` is "rest" (everything drained) or "between" (no call under
+        way).
+        """
         record = self.machine.record
         record(AUDIT_BEGIN, 0, moment, 0)
         for name, value in (

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a version is known to break, by fingerprint: so that a second mechanism never hides behind the first one's name."""
+"""What a version is known to break, by fingerprint: so that a second mechanism never hides behind the first one's
+name.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ RARE: Final = "rare"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One known breakage. `frequency` ALWAYS: a run that misses it fails where known breakage is expected; RARE: it may appear."""
+    """One known breakage. `frequency` ALWAYS: a run that misses it fails where known breakage is expected; RARE: it
+    may appear.
+    """
 
     mechanism: str
     """The canonical text of the mechanism, as a finding shows it."""
@@ -40,7 +44,12 @@ _FULL: Final = "fully used block | never visited | holding nothing"
 _DYING: Final = "dying block | neither dirty nor lazy | holding nothing"
 
 FULL_BLOCK: Final = (
-    Known(f"{_STALE} | {_FULL}", ALWAYS, "fc1e0d980037", "a completely used block is on no free list, so its dirty pages are missed"),
+    Known(
+        f"{_STALE} | {_FULL}",
+        ALWAYS,
+        "fc1e0d980037",
+        "a completely used block is on no free list, so its dirty pages are missed",
+    ),
     Known(f"{_ACCESS} | {_FULL}", RARE, "fc1e0d980037", "a CPU read through a translation that was missed so"),
 )
 """Cured in v6.5."""
@@ -57,15 +66,26 @@ UNLOCKED_RANGE: Final = tuple(
 """Cured by the RFC, and in v6.5."""
 
 DYING_BLOCK: Final = (
-    Known(f"{_STALE} | {_DYING}", RARE, "docs/findings/dying-block.md", "between its last vb_free and the lazy list, a block's older debts are nowhere"),
-    Known(f"{_ACCESS} | {_DYING}", RARE, "docs/findings/dying-block.md", "a CPU read through a translation that was missed so"),
+    Known(
+        f"{_STALE} | {_DYING}",
+        RARE,
+        "docs/findings/dying-block.md",
+        "between its last vb_free and the lazy list, a block's older debts are nowhere",
+    ),
+    Known(
+        f"{_ACCESS} | {_DYING}",
+        RARE,
+        "docs/findings/dying-block.md",
+        "a CPU read through a translation that was missed so",
+    ),
 )
 """In every version."""
 
 WRONG_QUEUE: Final = (
     *(
         Known(
-            f"list-corruption | {call} | free list of blocks | changed under another list's lock | holding vb->lock, vbq->lock",
+            f"list-corruption | {call} | free list of blocks | changed under another list's lock "
+            "| holding vb->lock, vbq->lock",
             RARE,
             "8c61291fd850",
             "a block found in one CPU's hash bucket is deleted from another CPU's list under the first one's lock",

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """[RFC PATCH 3/3] mm/vmalloc.c: change _vm_unmap_aliases() to do purge firstly (Baoquan He, 19 May 2023), on v6.4.
 
-It needs what 2/3 does to vm_reset_perms: with `_vm_unmap_aliases` gone, nobody takes a caller's direct-map range along any more.
+It needs what 2/3 does to vm_reset_perms: with `_vm_unmap_aliases` gone, nobody takes a caller's direct-map range
+along any more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from stressvmap.vmalloc.v6_4 import V6_4
 
 
 class Rfc2of3(V6_4):
-    """RFC 2/3 as far as 3/3 needs it: vm_reset_perms flushes its own area and its own direct-map range, each by itself."""
+    """RFC 2/3 as far as 3/3 needs it: vm_reset_perms flushes its own area and its own direct-map range, each by
+    itself.
+    """
 
     @kernel_function
     def vm_reset_perms(self, area: VmStruct) -> None:
@@ -35,7 +38,9 @@ class Rfc2of3(V6_4):
 
 
 class Rfc3of3Patch(V6_4):
-    """RFC 3/3: purge first, and count dirty ranges, both under vmap_purge_lock. To try it on another version, inherit from this first."""
+    """RFC 3/3: purge first, and count dirty ranges, both under vmap_purge_lock. To try it on another version,
+    inherit from this first.
+    """
 
     @kernel_function
     def vm_unmap_aliases(self) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""struct vmap_block, struct vmap_block_queue, struct vm_struct (mm/vmalloc.c, <linux/vmalloc.h>), with announcing fields."""
+"""struct vmap_block, struct vmap_block_queue, struct vm_struct (mm/vmalloc.c, <linux/vmalloc.h>), with announcing
+fields.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from stressvmap.kernel.xarray import XArray
 
 
 class VmapBlock(Struct):
-    """struct vmap_block. At every unlock of `lock`: live + free + dirty == VMAP_BBMAP_BITS while dirty != VMAP_BBMAP_BITS."""
+    """struct vmap_block. At every unlock of `lock`: live + free + dirty == VMAP_BBMAP_BITS while dirty !=
+    VMAP_BBMAP_BITS.
+    """
 
     __slots__ = ("free_list", "lock", "purge")
     STRUCT = "vmap_block"
@@ -80,7 +84,9 @@ class VmapBlock(Struct):
 
 
 class VmapBlockQueue(Struct):
-    """struct vmap_block_queue, one a CPU: the list of blocks with free space that CPU owns and, since v6.4, a hash bucket of all blocks."""
+    """struct vmap_block_queue, one a CPU: the list of blocks with free space that CPU owns and, since v6.4, a hash
+    bucket of all blocks.
+    """
 
     __slots__ = ("cpu", "free", "lock", "vmap_blocks")
     STRUCT = "vmap_block_queue"

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""mm/vmalloc.c of v6.4: the vmap-block layer, the area layer under it, vm_unmap_aliases, and vmalloc/vfree as far as they meet it.
+"""mm/vmalloc.c of v6.4: the vmap-block layer, the area layer under it, vm_unmap_aliases, and vmalloc/vfree as far as
+they meet it.
 
-Left out, for no translation depends on them: KASAN, kmemleak, cache flushes (no-ops on architectures with physically tagged caches),
-huge mappings, NUMA placement, statistics. Python mangles names that begin with two underscores: such functions have one here.
+Left out, for no translation depends on them: KASAN, kmemleak, cache flushes (no-ops on architectures with physically
+tagged caches), huge mappings, NUMA placement, statistics. Python mangles names that begin with two underscores: such
+functions have one here.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ from stressvmap.vmalloc.structs import VmapBlock, VmStruct
 
 
 class V6_4(Vmalloc):
-    """Linux v6.4 (June 2023): per-CPU hash buckets of blocks (062eacf57ad9), the walk of vm_unmap_aliases still over the free lists."""
+    """Linux v6.4 (June 2023): per-CPU hash buckets of blocks (062eacf57ad9), the walk of vm_unmap_aliases still over
+    the free lists.
+    """
 
     NAME = "v6.4"
     TITLE = "Linux v6.4"
@@ -145,7 +149,9 @@ class V6_4(Vmalloc):
 
     @kernel_function
     def free_vmap_area_noflush(self, va: VmapArea) -> None:
-        """mm/vmalloc.c:free_vmap_area_noflush (v6.4): an area unlinked and unmapped becomes a lazy one. It may be coalesced, and `va` freed, here."""
+        """mm/vmalloc.c:free_vmap_area_noflush (v6.4): an area unlinked and unmapped becomes a lazy one. It may be
+        coalesced, and `va` freed, here.
+        """
         nr_lazy_max = self.lazy_max_pages()
         if self.machine.WARN_ON(va.node is not None, "the area is still on a list"):
             return
@@ -165,7 +171,9 @@ class V6_4(Vmalloc):
 
     @kernel_function_named("__purge_vmap_area_lazy")
     def _purge_vmap_area_lazy(self, start: int, end: int) -> bool:
-        """mm/vmalloc.c:__purge_vmap_area_lazy (v6.4): flush the hull of [start, end) and all lazy areas, then free those; whether there were any."""
+        """mm/vmalloc.c:__purge_vmap_area_lazy (v6.4): flush the hull of [start, end) and all lazy areas, then free
+        those; whether there were any.
+        """
         self.vmap_purge_lock.assert_held()
         with self.purge_vmap_area_lock:
             local_purge_list = self.purge_vmap_area_root.detach_all()
@@ -213,7 +221,8 @@ class V6_4(Vmalloc):
     # -- blocks -------------------------------------------------------------------------------------------
 
     def addr_to_vb_xa(self, addr: int) -> XArray[VmapBlock]:
-        """mm/vmalloc.c:addr_to_vb_xa (v6.4): a hash bucket, kept in a per-CPU struct that has nothing else to do with the block.
+        """mm/vmalloc.c:addr_to_vb_xa (v6.4): a hash bucket, kept in a per-CPU struct that has nothing else to do with
+        the block.
 
         The index is used as a CPU id, which it is not on a sparse possible mask (fixed by a34acf30b19b in v6.10).
         """
@@ -227,7 +236,9 @@ class V6_4(Vmalloc):
     def vmap_block_vaddr(self, va_start: int, pages_off: int) -> int:
         """mm/vmalloc.c:vmap_block_vaddr (v6.4)."""
         addr = va_start + (pages_off << PAGE_SHIFT)
-        self.machine.BUG_ON(self.addr_to_vb_idx(addr) != self.addr_to_vb_idx(va_start), "the page lies outside the block")
+        self.machine.BUG_ON(
+            self.addr_to_vb_idx(addr) != self.addr_to_vb_idx(va_start), "the page lies outside the block"
+        )
         return addr
 
     def bitmap_mask(self, offset: int, order: int) -> int:
@@ -236,18 +247,22 @@ class V6_4(Vmalloc):
 
     @kernel_function
     def new_vmap_block(self, order: int) -> int:
-        """mm/vmalloc.c:new_vmap_block (v6.4): a new block with its first 2**order pages handed out: their address, or an error."""
+        """mm/vmalloc.c:new_vmap_block (v6.4): a new block with its first 2**order pages handed out: their address,
+        or an error.
+        """
         vb = kmalloc(self.machine, VmapBlock)
         if vb is None:
             return -ENOMEM
-        va = self.alloc_vmap_area(self.VMAP_BLOCK_SIZE, self.VMAP_BLOCK_SIZE, self.VMALLOC_START, self.VMALLOC_END, VMAP_RAM | VMAP_BLOCK)
+        va = self.alloc_vmap_area(
+            self.VMAP_BLOCK_SIZE, self.VMAP_BLOCK_SIZE, self.VMALLOC_START, self.VMALLOC_END, VMAP_RAM | VMAP_BLOCK
+        )
         if isinstance(va, int):
             vb.kfree()
             return va
 
         vaddr = self.vmap_block_vaddr(va.va_start, 0)
         vb.va = va
-        self.machine.BUG_ON(self.VMAP_BBMAP_BITS <= 1 << order, "nothing would be left free")
+        self.machine.BUG_ON(1 << order >= self.VMAP_BBMAP_BITS, "nothing would be left free")
         vb.used_map = 0
         vb.free = self.VMAP_BBMAP_BITS - (1 << order)
         vb.dirty = 0
@@ -271,7 +286,9 @@ class V6_4(Vmalloc):
 
     @kernel_function
     def free_vmap_block(self, vb: VmapBlock) -> None:
-        """mm/vmalloc.c:free_vmap_block (v6.4): a dead block leaves the index, its area goes lazy, and RCU frees it. Called without vb->lock."""
+        """mm/vmalloc.c:free_vmap_block (v6.4): a dead block leaves the index, its area goes lazy, and RCU frees it.
+        Called without vb->lock.
+        """
         xa = self.addr_to_vb_xa(vb.va.va_start)
         tmp = xa.erase(self.addr_to_vb_idx(vb.va.va_start))
         self.machine.BUG_ON(tmp is not vb, "another block, or none, was in its place in the xarray")
@@ -282,7 +299,9 @@ class V6_4(Vmalloc):
 
     @kernel_function
     def purge_fragmented_blocks(self, cpu: int) -> None:
-        """mm/vmalloc.c:purge_fragmented_blocks (v6.4): kill the blocks of one list in which nothing is mapped any more."""
+        """mm/vmalloc.c:purge_fragmented_blocks (v6.4): kill the blocks of one list in which nothing is mapped any
+        more.
+        """
         purge = self.LIST_HEAD("purge")
         vbq = self.vmap_block_queue.per_cpu(cpu)
         self.rcu.read_lock()
@@ -314,7 +333,9 @@ class V6_4(Vmalloc):
 
     @kernel_function
     def vb_alloc(self, size: int) -> int:
-        """mm/vmalloc.c:vb_alloc (v6.4): `size` bytes from a block of this CPU's list, or from a new one: the address, 0, or an error."""
+        """mm/vmalloc.c:vb_alloc (v6.4): `size` bytes from a block of this CPU's list, or from a new one: the
+        address, 0, or an error.
+        """
         self.machine.BUG_ON(size & (PAGE_SIZE - 1) != 0, "size is not page aligned")
         self.machine.BUG_ON(size > self.VMAP_MAX_ALLOC << PAGE_SHIFT, "size above VMAP_MAX_ALLOC")
         if self.machine.WARN_ON(size == 0, "allocation of nothing"):
@@ -373,7 +394,9 @@ class V6_4(Vmalloc):
 
     @kernel_function
     def _vm_unmap_aliases(self, start: int, end: int, flush: bool) -> None:
-        """mm/vmalloc.c:_vm_unmap_aliases (v6.4): the dirty hulls of the listed blocks, [start, end) and all lazy areas, in one flush."""
+        """mm/vmalloc.c:_vm_unmap_aliases (v6.4): the dirty hulls of the listed blocks, [start, end) and all lazy
+        areas, in one flush.
+        """
         if not self.vmap_initialized:
             return
         self.machine.might_sleep()
@@ -465,7 +488,9 @@ class V6_4(Vmalloc):
 
     @kernel_function
     def vm_reset_perms(self, area: VmStruct) -> None:
-        """mm/vmalloc.c:vm_reset_perms (v6.4): the direct-map range joins whatever else is to be flushed, in one hull."""
+        """mm/vmalloc.c:vm_reset_perms (v6.4): the direct-map range joins whatever else is to be flushed, in one
+        hull.
+        """
         start, end, flush_dmap = ULONG_MAX, 0, False
         for frame in area.pages:
             addr = self.memory.page_address(frame)

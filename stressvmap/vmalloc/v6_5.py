@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """mm/vmalloc.c of v6.5: the six patches merged in place of the RFC (Thomas Gleixner, May 2023).
 
-fc1e0d980037 walks the xarrays, so completely used blocks are seen; ca5e46c3400b purges in that walk; a09fad96ffb1 resets a dirty hull once it is
-collected; 43d7650234c6 tests `free` locklessly; 7f48121e9fa8 marks the lockless reads; 77e50af07f14 spares blocks that are still usable.
+fc1e0d980037 walks the xarrays, so completely used blocks are seen; ca5e46c3400b purges in that walk; a09fad96ffb1
+resets a dirty hull once it is collected; 43d7650234c6 tests `free` locklessly; 7f48121e9fa8 marks the lockless
+reads; 77e50af07f14 spares blocks that are still usable.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ class V6_5(V6_4):
         return self.VMAP_BBMAP_BITS // 4
 
     @kernel_function
-    def purge_fragmented_block(self, vb: VmapBlock, vbq: VmapBlockQueue, purge_list: ListHead, force_purge: bool) -> bool:
+    def purge_fragmented_block(
+        self, vb: VmapBlock, vbq: VmapBlockQueue, purge_list: ListHead, force_purge: bool
+    ) -> bool:
         """mm/vmalloc.c:purge_fragmented_block (v6.5). vb->lock is held.
 
-        `vbq` is the per-CPU struct that was walked: coming from an xarray, not the one whose list the block is on (fixed by 8c61291fd850).
+        `vbq` is the per-CPU struct that was walked: coming from an xarray, not the one whose list the block is on
+        (fixed by 8c61291fd850).
         """
         if vb.free + vb.dirty != self.VMAP_BBMAP_BITS or vb.dirty == self.VMAP_BBMAP_BITS:
             return False
@@ -71,8 +75,21 @@ class V6_5(V6_4):
         self.free_purged_blocks(purge)
 
     @kernel_function
+    def reclaim_and_purge_vmap_areas(self) -> None:
+        """mm/vmalloc.c:reclaim_and_purge_vmap_areas (v6.5): for an allocation that found no space."""
+        with self.vmap_purge_lock:
+            self.purge_fragmented_blocks_allcpus()
+            self._purge_vmap_area_lazy(ULONG_MAX, 0)
+
+    def purge_vmap_area_lazy(self) -> None:
+        """The name that alloc_vmap_area, which did not change otherwise, knows it by."""
+        self.reclaim_and_purge_vmap_areas()
+
+    @kernel_function
     def vb_alloc(self, size: int) -> int:
-        """mm/vmalloc.c:vb_alloc (v6.5): blocks with too little space are passed over without their lock, for `free` only decreases."""
+        """mm/vmalloc.c:vb_alloc (v6.5): blocks with too little space are passed over without their lock, for `free`
+        only decreases.
+        """
         self.machine.BUG_ON(size & (PAGE_SIZE - 1) != 0, "size is not page aligned")
         self.machine.BUG_ON(size > self.VMAP_MAX_ALLOC << PAGE_SHIFT, "size above VMAP_MAX_ALLOC")
         if self.machine.WARN_ON(size == 0, "allocation of nothing"):
@@ -131,7 +148,9 @@ class V6_5(V6_4):
 
     @kernel_function
     def _vm_unmap_aliases(self, start: int, end: int, flush: bool) -> None:
-        """mm/vmalloc.c:_vm_unmap_aliases (v6.5). A hull may be reset before it is flushed, for whoever collects next waits for the mutex."""
+        """mm/vmalloc.c:_vm_unmap_aliases (v6.5). A hull may be reset before it is flushed, for whoever collects next
+        waits for the mutex.
+        """
         if not self.vmap_initialized:
             return
         purge_list = self.LIST_HEAD("purge")
