@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which Hypothesis profile the tests run with: HYPOTHESIS_PROFILE, or `dev`."""
+
+import os
+
+from hypothesis import settings
+
+from stressvmap.testing import register_profiles
+
+register_profiles()
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
