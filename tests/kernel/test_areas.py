@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from stressvmap.journal import events as ev
 from stressvmap.kernel.areas import BUSY, FREE, LAZY, VmapArea, VmapTree
 from stressvmap.ranges import PAGE_SIZE
@@ -27,9 +29,7 @@ def area(world: World, start: int, end: int) -> VmapArea:
 def carve(world: World, tree: VmapTree, pages: int, align: int = 1) -> int:
     """Page of the lowest fit, with a spare struct at hand; the end of the window if there is none."""
     spare = VmapArea(world.machine)
-    address, left = tree.carve(
-        pages * PAGE_SIZE, align * PAGE_SIZE, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, spare
-    )
+    address, left = tree.carve(pages * PAGE_SIZE, align * PAGE_SIZE, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, spare)
     if left is not None:
         left.kfree()
     return address // PAGE_SIZE
@@ -141,19 +141,19 @@ def test_an_area_given_back_by_itself_lives_on_as_a_node_that_means_other_addres
     assert space(world, ev.SPACE_BACK) == [(0x102, 0x104)]
 
 
-def test_an_area_beside_one_hole_is_absorbed_and_its_struct_freed() -> None:
-    for start, end in ((0x104, 0x106), (0x10A, 0x10C)):
-        world = World()
-        tree = VmapTree(world.machine, FREE)
-        tree.add_boot_space(0x106 * PAGE_SIZE, 0x10A * PAGE_SIZE)
-        back = area(world, start, end)
-        hole = tree.areas()[0]
-        world.run(lambda tree=tree, back=back: tree.merge_or_add(back))  # type: ignore[misc]
-        assert shape(tree) == [(min(start, 0x106), max(end, 0x10A))]
-        assert tree.areas() == [hole]
-        assert back.is_dead
-        assert back.successor is None
-        assert space(world, ev.SPACE_BACK) == [(start, end)]
+@pytest.mark.parametrize(("start", "end"), [(0x104, 0x106), (0x10A, 0x10C)])
+def test_an_area_beside_one_hole_is_absorbed_and_its_struct_freed(start: int, end: int) -> None:
+    world = World()
+    tree = VmapTree(world.machine, FREE)
+    tree.add_boot_space(0x106 * PAGE_SIZE, 0x10A * PAGE_SIZE)
+    back = area(world, start, end)
+    hole = tree.areas()[0]
+    world.run(lambda: tree.merge_or_add(back))
+    assert shape(tree) == [(min(start, 0x106), max(end, 0x10A))]
+    assert tree.areas() == [hole]
+    assert back.is_dead
+    assert back.successor is None
+    assert space(world, ev.SPACE_BACK) == [(start, end)]
 
 
 def test_an_area_between_two_holes_makes_one_of_three_and_frees_both_that_are_absorbed() -> None:
@@ -249,5 +249,5 @@ def test_giving_back_a_dead_area_is_a_dead_access() -> None:
     tree = VmapTree(world.machine, LAZY)
     dead = area(world, 1, 2)
     dead.kfree()
-    world.run(lambda: tree.merge_or_add(dead))  # type: ignore[arg-type, return-value]
+    world.run(lambda: tree.merge_or_add(dead))
     assert [event[5] for event in world.of(ev.DEAD_ACCESS)] == ["rb_node"]

@@ -30,11 +30,13 @@ def owners(head: ListHead) -> list[int]:
 
 def is_sound(head: ListHead) -> bool:
     """Whether following next and following prev agree."""
-    node, before = head.next, head
+    before: ListHead = head
+    node = head.next
     while node is not None and node is not head:
         if node.prev is not before:
             return False
-        node, before = node.next, node
+        before = node
+        node = node.next
     return node is head and head.prev is before
 
 

@@ -151,7 +151,10 @@ def test_a_fault_hits_the_nth_request_of_its_kind_by_its_task_alone() -> None:
 
     world.run(body, body, faults=[Fault(KMALLOC, 1, 1), Fault(KMALLOC, 2, 0), Fault(KMEM_CACHE_ALLOC, 3, 0)])
     assert got == {1: [True, False, True], 2: [False, True, True]}
-    assert [event[1:] for event in world.of(ev.ALLOC_FAILED)] == [(2, 1, "", 0, "kmalloc", 0), (1, 0, "", 0, "kmalloc", 1)]
+    assert [event[1:] for event in world.of(ev.ALLOC_FAILED)] == [
+        (2, 1, "", 0, "kmalloc", 0),
+        (1, 0, "", 0, "kmalloc", 1),
+    ]
 
 
 def test_an_allocation_that_may_sleep_says_so() -> None:

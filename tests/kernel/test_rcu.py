@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from stressvmap.journal import events as ev
 from stressvmap.runtime.runtime import DEADLOCK
 from stressvmap.sched.replay import Run
@@ -64,25 +66,18 @@ def test_a_task_with_preemption_disabled_is_a_reader() -> None:
     assert world.position(ev.UNLOCK, 1) < world.position(ev.OBJECT_FREE)
 
 
-def test_a_task_that_waits_for_a_spinlock_is_a_reader_and_one_that_waits_for_a_mutex_is_not() -> None:
-    for kind, is_reader in (("lock", True), ("mutex", False)):
-        script = [Run(1, until(ev.READ)), Run(2), Run(3), Run(RCU), Run(1)]
-        world = World(*script, cpus=3, possible=[0, 1, 2])
-        thing, other = world.thing(), world.thing()
-        lock = getattr(other, kind)
-        world.thing()
+@pytest.mark.parametrize("is_spinlock", [True, False])
+def test_a_task_that_waits_for_a_spinlock_is_a_reader_and_one_that_waits_for_a_mutex_is_not(is_spinlock: bool) -> None:
+    world = World(Run(1, until(ev.READ)), Run(2), Run(3), Run(RCU), Run(1), cpus=3)
+    thing, other = world.thing(), world.thing()
 
-        def hold(lock: object = lock, other: object = other) -> None:
-            with lock:  # type: ignore[attr-defined]
-                assert other.count == 0  # type: ignore[attr-defined]
+    def hold() -> None:
+        with other.lock if is_spinlock else other.mutex:
+            assert other.count == 0
 
-        def body(world: World = world, thing: object = thing) -> None:
-            world.rcu.kfree_rcu(thing)  # type: ignore[arg-type]
-
-        world.run(hold, hold, body, cpus=[1, 2, 0])
-        freed, left = world.position(ev.OBJECT_FREE), world.position(ev.UNLOCK, 2)
-        # The holder of a spinlock is one as well; the waiter is the last to leave.
-        assert (left < freed) == is_reader
+    world.run(hold, hold, lambda: world.rcu.kfree_rcu(thing), cpus=[1, 2, 0])
+    # Task 2 waits when the object is queued, and is the last to leave.
+    assert (world.position(ev.UNLOCK, 2) < world.position(ev.OBJECT_FREE)) == is_spinlock
 
 
 def test_nested_sections_end_with_the_outermost() -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A booted machine whose tasks are small functions and whose interleaving is a script: what the tests of kernel/ and sched/ build on.
+"""A booted machine whose tasks are small functions and whose interleaving is a script.
 
-Task n of `run` has id n (from 1) and body n. A script is a list of `Run` lines; a line that misses its point fails the test.
+Task n of `run` has id n (from 1) and body n. A script is a list of `Run` lines; a line that misses its point fails the
+test.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from stressvmap.runtime.task import Task
 from stressvmap.sched.controlled import ControlledRuntime
 from stressvmap.sched.replay import Run, ScriptStrategy
 
-Body = Callable[[], None]
+Body = Callable[[], object]
 Predicate = Callable[[Task], bool]
 
 IRQ = 1000
@@ -116,7 +117,11 @@ class World:
 
     def spawn(self, body: Body, cpu: int, *, id: int | None = None) -> Task:
         number = len(self.tasks) + 1 if id is None else id
-        task = Task(number, f"task/{number}", cpu, body)
+
+        def call() -> None:
+            body()
+
+        task = Task(number, f"task/{number}", cpu, call)
         self.tasks[number] = task
         self.runtime.spawn(task)
         return task
