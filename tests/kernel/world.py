@@ -21,7 +21,7 @@ from stressvmap.runtime.runtime import DONE, Runtime
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.runtime.task import Task
 from stressvmap.sched.controlled import ControlledRuntime
-from stressvmap.sched.replay import Run, ScriptStrategy
+from stressvmap.sched.replay import ReplayStrategy, Run, ScriptStrategy
 
 Body = Callable[[], object]
 Predicate = Callable[[Task], bool]
@@ -80,9 +80,9 @@ class World:
         kworkers: int = 1,
         steps_max: int = 5_000,
     ) -> None:
-        self.script = ScriptStrategy(script)
-        self.strategy = strategy or self.script
+        self.strategy = strategy or ScriptStrategy(script)
         self.strategy.begin(0)
+        self.owns_runtime = runtime is None
         self.runtime = runtime or ControlledRuntime(self.strategy)
         self.runtime.reset()
         self.runtime.steps_max = steps_max
@@ -139,10 +139,14 @@ class World:
         tasks = [self.spawn(body, cpu) for body, cpu in zip(bodies, places, strict=True)]
         self.machine.inject(faults)
         self.machine.plan_migrations(migrations, tasks)
-        reason = self.runtime.run()
+        try:
+            reason = self.runtime.run()
+        finally:
+            if self.owns_runtime:
+                self.runtime.close()
         assert reason == expect, (reason, self.shown())
-        if self.strategy is self.script:
-            self.script.check_used_up()
+        if isinstance(self.strategy, ScriptStrategy | ReplayStrategy):
+            self.strategy.check_used_up()
         if reason == DONE:
             self.runtime.seal(DONE)
 
