@@ -66,6 +66,7 @@ class _Worker:
                 stdout=errors,
                 stderr=errors,
                 start_new_session=True,
+                env={"MALLOC_ARENA_MAX": "1", **os.environ},
             )
         theirs.close()
         self.last: Beat | None = None

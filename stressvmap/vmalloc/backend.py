@@ -311,10 +311,10 @@ class ModelBackend:
                 self.machine.record(BUG, 0, f"NULL pointer dereference (->{error.name})", 0)
                 raise BugOn("NULL pointer dereference") from error
             raise self._patch_error(error) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._patch_error(error) from error
 
-    def _patch_error(self, error: Exception) -> Exception:
+    def _patch_error(self, error: BaseException) -> BaseException:
         """A PatchError naming file and line, if the version is a user's own file; else the error itself."""
         module = sys.modules.get(self.version.__module__)
         path = getattr(module, "__file__", None)
@@ -323,4 +323,7 @@ class ModelBackend:
                 if frame.filename == path:
                     where = f"{path}:{frame.lineno}: {self.version.__name__}.{frame.name}"
                     return PatchError(f"{where} raised {type(error).__name__}: {error}")
+            if isinstance(error, AttributeError) and isinstance(error.obj, Vmalloc):
+                hint = "does its __init__ call super().__init__?"
+                return PatchError(f"{path}: {self.version.__name__} has no attribute {error.name!r}: {hint}")
         return error
