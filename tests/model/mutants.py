@@ -163,7 +163,11 @@ class PublishesBeforeCpu(V6_5):
         vb.dirty_min = self.VMAP_BBMAP_BITS
         vb.dirty_max = 0
         self.before_publication(vb)
-        self.addr_to_vb_xa(va.va_start).insert(self.addr_to_vb_idx(va.va_start), vb)
+        err = self.addr_to_vb_xa(va.va_start).insert(self.addr_to_vb_idx(va.va_start), vb)
+        if err:
+            vb.kfree()
+            self.free_vmap_area(va)
+            return err
         self.after_publication(vb)
         vbq = self.vmap_block_queue.per_cpu(self.cpu_of(vb))
         with vbq.lock:
@@ -263,16 +267,16 @@ class CountsPagesNotOrder(V6_4):
             self.free_vmap_block(vb)
 
 
-class ForgetsDirtyHull(V6_4):
-    """vb_free counts dirty pages, but widens the dirty range only upwards."""
+class WidensUpwardsOnly(V6_4):
+    """vb_free never lowers dirty_min once it is set."""
 
     @kernel_function
     def vb_free(self, addr: int, size: int) -> None:
         vb = self.machine.deref(self.addr_to_vb_xa(addr).load(self.addr_to_vb_idx(addr)))
-        before = vb.values["dirty_min"]
+        before = vb.dirty_min
         super().vb_free(addr, size)
         if before < self.VMAP_BBMAP_BITS:
-            vb.values["dirty_min"] = before
+            vb.dirty_min = before
 
 
 class LosesLazyCount(V6_4):
