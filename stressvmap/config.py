@@ -24,6 +24,8 @@ class RunSpec:
     seconds: float | None = None
     schedules: int | None = None
     operations: int | None = None
+    execution: int | None = None
+    """Run only this execution, in one process: what a finding's number is good for. Budgets then mean nothing."""
     stop_at_first: bool = False
     """End at the first violation that is not known."""
     checks: tuple[str, ...] = ()

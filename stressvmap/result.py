@@ -72,6 +72,7 @@ class RunResult:
     command: str
     version: str
     version_digest: str
+    """Digest of its sources."""
     runtime: str
     strategy: str
     seed: int
@@ -96,6 +97,8 @@ class RunResult:
     expect: str | list[str] | None = None
     expect_unmet: list[str] = field(default_factory=list)
     """With `expect`: what fired and should not have, or should have and did not."""
+    version_spec: str = ""
+    """What `--version` was given: a name, or the path and class of a patch file."""
     harness_error: str = ""
     """The harness itself failed: what, and where the evidence lies."""
 
@@ -131,6 +134,7 @@ class RunResult:
             "inconclusive": self.inconclusive,
             "version": self.version,
             "version_digest": self.version_digest,
+            "version_spec": self.version_spec,
             "runtime": self.runtime,
             "strategy": self.strategy,
             "seed": self.seed,

@@ -39,6 +39,7 @@ class StressFile(BaseModel):
     checks: list[str] = []
     expect: str | list[str] | None = None
     jobs: int = Field(default=1, ge=1, le=256)
+    execution: int | None = Field(default=None, ge=0)
     keep_journals: bool = False
     stop_at_first: bool = False
     stall_seconds: float = Field(default=30.0, gt=0)
@@ -66,6 +67,8 @@ class StressConfig:
     checks: tuple[str, ...] = ()
     expect: str | tuple[str, ...] | None = None
     jobs: int = 1
+    execution: int | None = None
+    """Only this execution of each run."""
     keep_journals: bool = False
     stop_at_first: bool = False
     stall_seconds: float = 30.0
@@ -89,6 +92,7 @@ class StressConfig:
                 seconds=seconds,
                 schedules=self.schedules,
                 operations=self.operations,
+                execution=self.execution,
                 stop_at_first=self.stop_at_first,
                 checks=self.checks,
                 expect=self.expect,
@@ -157,6 +161,7 @@ class StressConfig:
             "checks": self.checks,
             "expect": self.expect,
             "jobs": self.jobs,
+            "execution": self.execution,
             "keep_journals": self.keep_journals,
             "stop_at_first": self.stop_at_first,
             "stall_seconds": self.stall_seconds,

@@ -59,6 +59,9 @@ Schedules = Annotated[int | None, typer.Option(metavar="N", help="Executions of 
 Operations = Annotated[int | None, typer.Option(metavar="N", help="Operations of each run.")]
 StepsMax = Annotated[int | None, typer.Option(metavar="N", help="Steps after which an execution is given up.")]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Decides all programs and, if controlled, all switches.")]
+Execution = Annotated[
+    int | None, typer.Option(metavar="N", help="Run only execution N, as a finding names it; budgets are ignored.")
+]
 Jobs = Annotated[int | None, typer.Option(metavar="N", help="Processes that share the executions of a run.")]
 StopAtFirst = Annotated[
     bool, typer.Option("--stop-at-first", help="End a run at its first violation that is not known.")

@@ -11,7 +11,6 @@ from typing import Final
 from stressvmap.errors import ConfigError
 
 LOGS: Final = Path("logs")
-CONFIG_FILE: Final = "config.toml"
 
 
 def create(command: str, out: Path | None, *, may_resume: bool = False) -> Path:

@@ -24,7 +24,7 @@ from stressvmap.cli.soak_file import read_soak_file, soak_to_toml
 from stressvmap.config import RunSpec, SoakConfig
 from stressvmap.errors import ConfigError
 from stressvmap.report.live import View, view_for
-from stressvmap.report.saved import RESULT_FILE, to_json, write_atomically
+from stressvmap.report.saved import CONFIG_FILE, RESULT_FILE, to_json, write_atomically
 from stressvmap.report.soak import render
 from stressvmap.stress import soak as soaking
 from stressvmap.stress.harness import Progress
@@ -68,7 +68,7 @@ def soak(
     with _only_one(folder):
         _require_same(folder, resolved)
         log_to(folder)
-        write_atomically(folder / run_folder.CONFIG_FILE, soak_to_toml(resolved))
+        write_atomically(folder / CONFIG_FILE, soak_to_toml(resolved))
         result = _run(resolved, folder, view_for(is_quiet=quiet or json))
     data = result.as_dict()
     if json:
@@ -107,7 +107,7 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 def _require_same(folder: Path, config: SoakConfig) -> None:
     """A soak goes on only with what it began with: round n depends on the configuration."""
-    path = folder / run_folder.CONFIG_FILE
+    path = folder / CONFIG_FILE
     if not path.exists():
         if any(entry.name != LOCK_FILE for entry in folder.iterdir()):
             raise ConfigError(f"--out {folder}: is not empty and holds no soak")
@@ -141,5 +141,5 @@ def _run(config: SoakConfig, folder: Path, view: View) -> SoakResult:
 
 
 def _again(folder: Path, config: SoakConfig) -> str:
-    path = shlex.quote(str(folder / run_folder.CONFIG_FILE))
+    path = shlex.quote(str(folder / CONFIG_FILE))
     return f"stressvmap soak --config {path} --seconds {2 * config.seconds:.0f} --out {shlex.quote(str(folder))}"

@@ -18,7 +18,7 @@ from stressvmap.cli.output import TRACEBACK_FILE, log_to, print_lines, print_obj
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.report.live import View, view_for
-from stressvmap.report.saved import RESULT_FILE, Summary, to_json, write_atomically
+from stressvmap.report.saved import CONFIG_FILE, RESULT_FILE, Summary, to_json, write_atomically
 from stressvmap.report.verdict import render
 from stressvmap.result import RunResult
 from stressvmap.stress import expect as expectations
@@ -43,6 +43,7 @@ def stress(
     operations: opt.Operations = None,
     steps_max: opt.StepsMax = None,
     seed: opt.Seed = None,
+    execution: opt.Execution = None,
     jobs: opt.Jobs = None,
     stop_at_first: opt.StopAtFirst = False,
     expect: opt.Expect = None,
@@ -62,6 +63,8 @@ def stress(
         stressvmap stress --version v6.4
     Example: your own patch, under switches that its seed decides
         stressvmap stress --version ./my_patch.py:MyPatch --runtime controlled --seed 7
+    Example: one execution again, that a finding named
+        stressvmap stress --version v6.5 --workload fill-block --runtime controlled --seed 11 --execution 10
     Example: what `make stress` does
         stressvmap stress --config configs/stress.toml
     """
@@ -78,6 +81,7 @@ def stress(
         "checks": _tuple(check),
         "expect": _expect(expect),
         "jobs": jobs,
+        "execution": execution,
         "stop_at_first": stop_at_first or None,
         "keep_journals": keep_journals or None,
     }
@@ -90,7 +94,7 @@ def stress(
     resolved.validate()
     folder = run_folder.create(COMMAND, out)
     log_to(folder)
-    write_atomically(folder / run_folder.CONFIG_FILE, resolved.to_toml())
+    write_atomically(folder / CONFIG_FILE, resolved.to_toml())
     summary = run_all(resolved, folder, view_for(is_quiet=quiet or json))
     if json:
         print_object(summary.as_dict())
@@ -125,6 +129,8 @@ def _resolve(
     if limits:
         keys["limits"] = ("--limit", limits)
     config = with_options(config, changes, keys)
+    if "execution" in changes and "expect" not in changes:
+        config = replace(config, expect=None)
     if config.seconds is None and config.schedules is None and config.operations is None:
         config = replace(config, seconds=SECONDS_DEFAULT)
     return config
@@ -135,6 +141,8 @@ def _require_positive(changes: dict[str, Any]) -> None:
         value = changes.get(key)
         if value is not None and not 0 < value < 1e12:
             raise ConfigError(f"--{key} {value}: must be above 0 (and below 10^12)")
+    if changes.get("execution", 0) < 0:
+        raise ConfigError(f"--execution {changes['execution']}: must be at least 0")
     if changes.get("seed", 0) < 0:
         raise ConfigError(f"--seed {changes['seed']}: must be at least 0")
     if changes.get("runtime", "threads") not in ("threads", "controlled"):

@@ -15,6 +15,8 @@ from stressvmap.result import CLEAN, INCONCLUSIVE, SCHEMA, VIOLATED, Finding, Ru
 from stressvmap.version import __version__
 
 RESULT_FILE: Final = "result.json"
+CONFIG_FILE: Final = "config.toml"
+"""The run as resolved, ready to be run again."""
 _SEVERITY: Final = (3, 130, 1, 4)
 """Exit statuses, the one that decides first."""
 

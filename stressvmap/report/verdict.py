@@ -14,7 +14,8 @@ from typing import Final
 
 from rich.text import Text
 
-from stressvmap.report.saved import Summary
+from stressvmap.config import CONTROLLED
+from stressvmap.report.saved import CONFIG_FILE, Summary
 from stressvmap.report.table import by_version, table
 from stressvmap.result import CLEAN, INCONCLUSIVE, VIOLATED, Finding, RunResult
 from stressvmap.vmalloc.versions import BUILT_IN
@@ -116,6 +117,8 @@ def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None, tol
     if finding.journal:
         yield Text(f"    evidence:    {journal_path(finding, folder)}")
         yield Text(f"    look closer: {look_closer(finding, folder)}", no_wrap=True)
+    if folder is not None and (folder / CONFIG_FILE).exists() and runs[0].command == "stress":
+        yield Text(f"    again:       {again(entry, runs[0], folder)}", no_wrap=True)
 
 
 def _declared_as(version: str, finding: Finding) -> str:
@@ -144,6 +147,16 @@ def look_closer(finding: Finding, folder: Path | None) -> str:
     """The command that shows the events about the pages concerned."""
     pages = f" --range pages:{finding.pages[0]:#x}-{finding.pages[1]:#x}" if len(finding.pages) == 2 else ""
     return f"stressvmap show {shlex.quote(journal_path(finding, folder))}{pages}"
+
+
+def again(entry: _Merged, run: RunResult, folder: Path) -> str:
+    """The command that runs that execution again: exactly, or by its program if the operating system chose the switches."""
+    config = shlex.quote(str(folder / CONFIG_FILE))
+    version = shlex.quote(run.version_spec or run.version)
+    which = f"--version {version} --workload {entry.workloads[0]} --execution {entry.first.first_at_schedule}"
+    if run.runtime == CONTROLLED:
+        return f"stressvmap stress --config {config} {which}"
+    return f"stressvmap stress --config {config} {which} --runtime controlled  (the same program, other switches)"
 
 
 def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:

@@ -90,7 +90,7 @@ class Engine:
         spec.scenario.validate()
         self.spec = spec
         self.folder = folder
-        self.next = first
+        self.next = first if spec.execution is None else spec.execution
         self.stride = stride
         self.version = versions.load(spec.version)
         self.strategy = make_strategy(spec.strategy, spec.seed)
@@ -103,7 +103,7 @@ class Engine:
         """Set from outside: end after, or inside, the running execution."""
         self.is_finished = False
         """The share is run; only its answer is left to send."""
-        self.execution = first
+        self.execution = self.next
 
     def _make_runtime(self, first: int) -> Runtime:
         if self.spec.runtime == THREADS:
@@ -117,6 +117,8 @@ class Engine:
         spec = self.spec
         if self.is_stopping:
             return True
+        if spec.execution is not None:
+            return self.next > spec.execution
         if spec.schedules is not None and self.next >= spec.schedules:
             return True
         if spec.operations is not None and self.tally.operations * self.stride >= spec.operations:

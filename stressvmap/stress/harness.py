@@ -147,12 +147,15 @@ def run(
     spec.scenario.validate()
     version = versions.load(spec.version)
     make_strategy(spec.strategy, spec.seed)
-    if spec.seconds is None and spec.schedules is None and spec.operations is None and not spec.stop_at_first:
+    if spec.execution is not None:
+        jobs = 1
+    elif spec.seconds is None and spec.schedules is None and spec.operations is None and not spec.stop_at_first:
         raise ConfigError("the run would never end: give seconds, schedules or operations")
     result = RunResult(
         command=command,
         version=version.NAME,
         version_digest=versions.digest(version),
+        version_spec=versions.absolute(spec.version, Path.cwd()),
         runtime=spec.runtime,
         strategy=spec.strategy if spec.runtime != "threads" else "",
         seed=spec.seed,
