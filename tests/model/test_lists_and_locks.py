@@ -178,9 +178,8 @@ def test_a_bucket_index_used_as_a_cpu_id_warns_on_a_sparse_possible_mask(version
 
 def test_what_lies_in_such_a_bucket_is_not_walked() -> None:
     program = (map_(0, 4), map_(1, 4), map_(2, 4), map_(3, 2), unmap(2), ALIASES)
-    assert alone(V6_5, *program, possible=(0, 2)).stories("stale-after-unmap-aliases") == {
-        ("block on the free list", "never visited")
-    }
+    missed = alone(V6_5, *program, possible=(0, 2)).stories("stale-after-unmap-aliases")
+    assert {role for role, _ in missed} == {"block on the free list"}
     assert alone(V6_5, *program).checks == set()
 
 
