@@ -90,7 +90,7 @@ class Accounting(StateCheck):
         free = fields.get("free", 0)
         dirty = fields["dirty"]
         used = fields.get("used")
-        live = fields.get("live", used)
+        live = self._live(fields.get("va_start"), bits, used)
         if live is not None and live + free + dirty != bits:
             self._wrong(number, event, block, SUM_WRONG, f"live {live} + free {free} + dirty {dirty} != {bits}")
         if used is not None and live is not None and used != live:
@@ -111,6 +111,15 @@ class Accounting(StateCheck):
         start = fields.get("va_start")
         if start is not None and "dirty_min" in fields:
             self._audit_hull(number, event, block, fields, PageRange(start, start + bits))
+
+    def _live(self, start: int | None, bits: int, used: int | None) -> int | None:
+        """Pages of the block's mappings as their owners know them, each rounded up to its order; `used` if the journal
+        does not say where the block lies.
+        """
+        if start is None:
+            return used
+        mappings = self.state.mappings
+        return sum(1 << (mappings[page] - 1).bit_length() for page in range(start, start + bits) if page in mappings)
 
     def _audit_hull(self, number: int, event: Event, block: int, fields: dict[str, int], space: PageRange) -> None:
         low = space.start + fields["dirty_min"]

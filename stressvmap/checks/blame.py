@@ -41,6 +41,7 @@ LEFT_LAZY: Final = "left on the lazy list"
 DETACHED: Final = "detached but not flushed"
 NEVER_LAZY: Final = "neither lazy nor flushed"
 NEVER_VISITED: Final = "never visited"
+UNWALKED: Final = "in an index that the walk left out"
 SKIPPED: Final = "visited and skipped"
 WIDENED: Final = "widened but not flushed"
 COLLECTED: Final = "collected by another call that has not flushed yet"
@@ -100,7 +101,8 @@ def _area_blame(state: World, call: ApiCall, page: PageState, flushed: str) -> B
 def _live_block_blame(call: ApiCall, page: PageState, block: ObjectState, role: str) -> Blame:
     visit = call.visits.get(block.id)
     if visit is None:
-        return Blame(role, NEVER_VISITED)
+        is_walk_elsewhere = bool(call.indexes) and block.index not in call.indexes
+        return Blame(role, UNWALKED if is_walk_elsewhere else NEVER_VISITED)
     if visit.min_at >= 0 or visit.max_at >= 0:
         return Blame(role, _with_hull(call, page, block, visit), visit.locks)
     if not visit.looks or (role == FULL_BLOCK and visit.last_lock < block.free_zero_at):

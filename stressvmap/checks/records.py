@@ -98,6 +98,7 @@ class ApiCall:
         "entry",
         "event",
         "flushes",
+        "indexes",
         "is_reset",
         "lazy_locked_at",
         "owed_pages",
@@ -119,6 +120,8 @@ class ApiCall:
         self.visits: dict[int, Visit] = {}
         """By block object; forgotten when the task's next call begins."""
         self.flushes: list[Flush] = []
+        self.indexes: set[int] = set()
+        """Xarrays it looked into."""
         self.lazy_locked_at = NOWHERE
         """Number of its last LOCK of a lazy tree's lock: in a purge, the detach."""
         self.is_reset = False
@@ -274,6 +277,7 @@ class ObjectState:
         "free_zero_at",
         "hull_writer",
         "id",
+        "index",
         "is_killed_by_purge",
         "latched_at",
         "lazy_at",
@@ -306,6 +310,8 @@ class ObjectState:
         """The killer also forced `free` to 0 (else it was the last vb_free)."""
         self.lazy_at = NOWHERE
         """Number of the event by which its area was on a lazy tree."""
+        self.index = NOWHERE
+        """The xarray it was last stored in."""
         self.hull_writer = 0
         """The task that last wrote dirty_max."""
 

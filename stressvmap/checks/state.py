@@ -81,6 +81,8 @@ class State(World):
             table[ev.OBJECT_ALLOC] = self.on_object_alloc
             table[ev.OBJECT_FREE] = self.on_object_free
             table[ev.KFREE_RCU] = self.on_kfree_rcu
+            table[ev.XA_LOAD] = self.on_xa_load
+            table[ev.XA_STORE] = self.on_xa_store
             table[ev.LIST_ADD] = self.on_list_add
             table[ev.LIST_DEL] = self.on_list_del
             table[ev.TREE_INSERT] = self.on_tree_insert
@@ -438,6 +440,16 @@ class State(World):
         if target is not None:
             target.queued_at = number
             target.queued_event = event
+
+    def on_xa_load(self, number: int, event: Event) -> None:
+        calls = self.task(event).calls
+        if calls:
+            calls[-1].indexes.add(event[4])
+
+    def on_xa_store(self, number: int, event: Event) -> None:
+        target = self.objects.get(event[6])
+        if target is not None:
+            target.index = event[4]
 
     def on_list_add(self, number: int, event: Event) -> None:
         self.listed_on[(event[4], str(event[5]))] = event[6]

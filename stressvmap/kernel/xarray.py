@@ -59,9 +59,11 @@ class XArray(Struct, Generic[T]):
         index = 0
         while True:
             self.machine.runtime.point(XA_LOAD, self.id, "")
-            index = min((i for i in self.entries if i >= index), default=-1)
-            if index < 0:
+            found = min((i for i in self.entries if i >= index), default=-1)
+            if found < 0:
+                self.machine.record(XA_LOAD, self.id, index, 0)
                 return
+            index = found
             entry = self.entries[index]
             self.machine.record(XA_LOAD, self.id, index, entry.id)
             yield entry

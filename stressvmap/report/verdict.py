@@ -150,7 +150,7 @@ def look_closer(finding: Finding, folder: Path | None) -> str:
 
 
 def again(entry: _Merged, run: RunResult, folder: Path) -> str:
-    """The command that runs that execution again: exactly, or by its program if the operating system chose the switches."""
+    """The command that runs that execution again: exactly, or its program where the system chose the switches."""
     config = shlex.quote(str(folder / CONFIG_FILE))
     version = shlex.quote(run.version_spec or run.version)
     which = f"--version {version} --workload {entry.workloads[0]} --execution {entry.first.first_at_schedule}"

@@ -124,3 +124,15 @@ SPARSE_MASK: Final = (
     ),
 )
 """v6.4 to v6.9, on sparse masks only."""
+
+SPARSE_WALK: Final = tuple(
+    Known(
+        f"{check} | {role} | in an index that the walk left out | holding nothing",
+        RARE,
+        "a34acf30b19b",
+        "a block whose hash bucket belongs to a CPU that is not possible is in no walk over the possible CPUs",
+    )
+    for check in (_STALE, _ACCESS)
+    for role in ("block on the free list", "fully used block")
+)
+"""v6.5 to v6.9, on sparse masks only: v6.4 walks lists."""

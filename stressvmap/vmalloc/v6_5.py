@@ -12,7 +12,7 @@ from stressvmap.kernel.function import kernel_function
 from stressvmap.kernel.lists import ListHead, list_add_tail, list_del, list_del_rcu
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.vmalloc.base import ULONG_MAX, get_order
-from stressvmap.vmalloc.known import DYING_BLOCK, SPARSE_MASK, SPLIT_WITHOUT_MEMORY, WRONG_QUEUE
+from stressvmap.vmalloc.known import DYING_BLOCK, SPARSE_MASK, SPARSE_WALK, SPLIT_WITHOUT_MEMORY, WRONG_QUEUE
 from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue
 from stressvmap.vmalloc.v6_4 import V6_4
 
@@ -22,7 +22,7 @@ class V6_5(V6_4):
 
     NAME = "v6.5"
     TITLE = "Linux v6.5"
-    known = (*WRONG_QUEUE, *DYING_BLOCK, *SPLIT_WITHOUT_MEMORY, *SPARSE_MASK)
+    known = (*WRONG_QUEUE, *DYING_BLOCK, *SPLIT_WITHOUT_MEMORY, *SPARSE_MASK, *SPARSE_WALK)
 
     @property
     def VMAP_PURGE_THRESHOLD(self) -> int:

@@ -40,6 +40,8 @@ def test_fields_of_other_structs_may_do_as_they_like() -> None:
 
 
 def books(j: Recording, block: int, **changes: int) -> None:
+    """An audit of a block with four pages free, two dirty, and two mapped at its pages 6 and 7 by a call."""
+    j.map(2, BLOCK + 6, 2)
     fields = {"free": 4, "dirty": 2, "used": 2, "mapped": 2, "dirty_min": 0, "dirty_max": 2, "va_start": BLOCK}
     j.audit("between", blocks={block: fields | changes}, listed=(block,))
 
@@ -49,7 +51,8 @@ def books(j: Recording, block: int, **changes: int) -> None:
     [
         ({}, ""),
         ({"free": 3}, "live + free + dirty is not the block's size"),
-        ({"live": 2, "used": 1}, "used_map differs from the live slots"),
+        ({"used": 1}, "used_map differs from the live slots"),
+        ({"dirty": 3, "free": 3}, ""),
         ({"mapped": 3}, "more pages mapped than its live slots have"),
         ({"dirty": BITS, "free": 0}, ""),
     ],
@@ -59,6 +62,27 @@ def test_an_audit_compares_the_books(changes: dict[str, int], mechanism: str) ->
     block = j.block(1, free=4, dirty=2)
     books(j, block, **changes)
     assert [found.mechanism.mechanism for found in j.violations(BOOKS)] == ([mechanism] if mechanism else [])
+
+
+def test_books_that_agree_with_each_other_but_not_with_the_callers_are_wrong() -> None:
+    """A vb_free that clears used_map and adds to dirty by pages, where it should by orders."""
+    j = Recording()
+    block = j.block(1, free=4, dirty=1)
+    books(j, block, dirty=1, used=3)
+    assert {found.mechanism.mechanism for found in j.violations(BOOKS)} == {
+        "live + free + dirty is not the block's size",
+        "used_map differs from the live slots",
+    }
+
+
+def test_a_mapping_counts_as_its_order() -> None:
+    j = Recording()
+    block = j.block(1, free=1, dirty=1)
+    j.map(2, BLOCK + 1, 2)
+    j.map(2, BLOCK + 3, 3)
+    fields = {"free": 1, "dirty": 1, "used": 6, "mapped": 5, "dirty_min": 0, "dirty_max": 1, "va_start": BLOCK}
+    j.audit("between", blocks={block: fields}, listed=(block,))
+    assert not j.violations(BOOKS)
 
 
 def test_a_block_is_listed_iff_it_has_free_space() -> None:
