@@ -176,8 +176,8 @@ class World:
         return [str(event[5]) for event in self.of(ev.BUG)]
 
     def shown(self) -> str:
-        """The journal, for a failing test."""
-        return "\n".join(f"{ev.KIND_NAMES[event[0]]:16} {event[1:]}" for event in self.events)
+        """The end of the journal, for a failing test."""
+        return "\n".join(f"{ev.KIND_NAMES[event[0]]:16} {event[1:]}" for event in self.events[-60:])
 
     def is_clean(self) -> bool:
         """Whether no task holds a CPU, a lock or a reader section, as at the end of every whole execution."""

@@ -14,7 +14,7 @@ from stressvmap.journal.journal import Journal
 from stressvmap.kernel.lists import list_add_tail_rcu, list_del_rcu, list_for_each_entry_rcu
 from stressvmap.kernel.workqueue import Work
 from stressvmap.program import Migration
-from stressvmap.runtime.runtime import Runtime
+from stressvmap.runtime.runtime import DONE, Runtime
 from stressvmap.runtime.task import Task
 from tests.kernel.world import Thing, World
 
@@ -75,6 +75,12 @@ class Execution:
     @property
     def digest(self) -> str:
         return Journal(header={}, events=self.events).digest()
+
+    @property
+    def is_clean_unless_cut(self) -> bool:
+        """Whether it was stopped, or hit a BUG, or left no lock held, no CPU pinned and no callback waiting."""
+        world = self.world
+        return self.reason != DONE or bool(world.bugs()) or (world.is_clean() and world.rcu.is_idle)
 
     def _task(self, number: int, cpu: int, names: Sequence[str]) -> Task:
         def body() -> None:
@@ -142,3 +148,50 @@ class Execution:
     def _bug(self) -> None:
         with self.things[0].lock:
             self.world.machine.BUG_ON(self.things[0].count > 3, "too many")
+
+
+def breaches(events: Sequence[Event]) -> list[str]:
+    """Where a journal breaks a law of the machine: locks exclude, who holds a spinlock keeps its CPU, grace periods."""
+    found: list[str] = []
+    owners: dict[tuple[int, int | str], int] = {}
+    pinned: dict[int, int] = {}
+    readers: dict[int, int] = {}
+    waited_for: dict[int, set[int]] = {}
+
+    def leave(task: int) -> None:
+        if not readers.get(task) and task not in pinned.values():
+            for tasks in waited_for.values():
+                tasks.discard(task)
+
+    for number, (kind, task, cpu, _, a, b, c) in enumerate(events):
+        is_spinlock = b == "thing->lock"
+        if (
+            pinned.get(cpu, task) != task
+            and not 1000 <= task < 2000
+            and kind not in (ev.MIGRATED, ev.BLOCKED, ev.STOPPED)
+        ):
+            found.append(f"{number}: task {task} runs on CPU {cpu}, which task {pinned[cpu]} has pinned")
+        if kind == ev.LOCK:
+            if (a, b) in owners:
+                found.append(f"{number}: task {task} takes {b} of {a}, which task {owners[a, b]} holds")
+            owners[a, b] = task
+            if is_spinlock:
+                pinned[cpu] = task
+        elif kind == ev.UNLOCK:
+            if owners.pop((a, b), None) != task:
+                found.append(f"{number}: task {task} releases {b} of {a}, which it does not hold")
+            if is_spinlock:
+                del pinned[cpu]
+                leave(task)
+        elif kind in (ev.RCU_READ_LOCK, ev.RCU_READ_UNLOCK):
+            readers[task] = c
+            leave(task)
+        elif kind == ev.BUG:
+            readers.pop(task, None)
+            pinned = {place: other for place, other in pinned.items() if other != task}
+            leave(task)
+        elif kind == ev.KFREE_RCU:
+            waited_for[a] = {reader for reader, depth in readers.items() if depth} | set(pinned.values())
+        elif kind == ev.OBJECT_FREE and waited_for.pop(a, set()):
+            found.append(f"{number}: {a} is freed under a reader that was inside when it was queued")
+    return found
