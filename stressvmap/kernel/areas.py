@@ -8,6 +8,7 @@ so.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from stressvmap.journal.events import SPACE_BACK, SPACE_OUT, TREE_ERASE, TREE_FIND, TREE_INSERT
@@ -185,21 +186,21 @@ class VmapTree:
         return merged
 
     def carve(
-        self, size: int, align: int, window_start: int, window_end: int, spare: VmapArea | None
-    ) -> tuple[int, VmapArea | None]:
-        """__alloc_vmap_area: take `size` bytes, lowest fit; (address or window_end, what is left of `spare`, used up
-        if a hole was split).
+        self, size: int, align: int, window_start: int, window_end: int, get_spare: Callable[[], VmapArea | None]
+    ) -> int:
+        """__alloc_vmap_area: take `size` bytes, lowest fit: the address, or window_end. `get_spare` is asked for a
+        struct only if a hole is split in two.
         """
         self.machine.runtime.point(TREE_ERASE, 0, self.name)
         adjust = align > PAGE_SIZE and window_end - window_start != size
         node = self.tree.lowest_match(size, align, window_start, adjust)
         if node is None:
-            return window_end, spare
+            return window_end
         hole = _area(node)
         start = -(-max(node.rb_start, window_start) // align) * align
         end = start + size
         if end > window_end:
-            return window_end, spare
+            return window_end
         if node.rb_start == start and node.rb_end == end:
             self._unlink(hole)
             hole.kfree()
@@ -208,17 +209,17 @@ class VmapTree:
         elif node.rb_end == end:
             self._resize(hole, node.rb_start, start)
         else:
+            spare = get_spare()
             if spare is None:
                 self.machine.WARN_ON(True, "no memory to split a hole")
-                return window_end, None
+                return window_end
             left_start = node.rb_start
             self._resize(hole, end, node.rb_end)
             spare.values["va_start"], spare.values["va_end"] = left_start, start
             spare.node = AreaNode(left_start, start, spare, self.tree)
             self.tree.insert(spare.node)
-            spare = None
-        self._went(start, end)
-        return start, spare
+        self._went(start, end, "block" if align > PAGE_SIZE else "area")
+        return start
 
     def add_boot_space(self, start: int, end: int) -> None:
         """vmap_init_free_space: the whole window, before anything runs."""
@@ -259,9 +260,9 @@ class VmapTree:
         if self.name == FREE:
             self.machine.record(SPACE_BACK, start >> PAGE_SHIFT, "", end >> PAGE_SHIFT)
 
-    def _went(self, start: int, end: int) -> None:
+    def _went(self, start: int, end: int, what: str = "area") -> None:
         if self.name == FREE:
-            self.machine.record(SPACE_OUT, start >> PAGE_SHIFT, "area", end >> PAGE_SHIFT)
+            self.machine.record(SPACE_OUT, start >> PAGE_SHIFT, what, end >> PAGE_SHIFT)
 
 
 def _area(node: RbNode) -> VmapArea:

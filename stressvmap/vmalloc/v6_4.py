@@ -91,16 +91,14 @@ class V6_4(Vmalloc):
     @kernel_function_named("__alloc_vmap_area")
     def _alloc_vmap_area(self, size: int, align: int, vstart: int, vend: int) -> int:
         """mm/vmalloc.c:__alloc_vmap_area (v6.4): the lowest fit in the free tree, or vend."""
-        cell = self.ne_fit_preload_node.raw_cpu_ptr()
-        spare = cell.value
-        if spare is None:
-            spare = kmem_cache_alloc(self.machine, VmapArea, can_sleep=False)
-        addr, spare = self.free_vmap_area_root.carve(size, align, vstart, vend, spare)
-        if cell.value is None and spare is not None:
-            spare.kfree()
-        else:
-            cell.value = spare
-        return addr
+
+        def spare() -> VmapArea | None:
+            """__this_cpu_xchg(ne_fit_preload_node, NULL), or with GFP_NOWAIT."""
+            cell = self.ne_fit_preload_node.raw_cpu_ptr()
+            preloaded, cell.value = cell.value, None
+            return preloaded or kmem_cache_alloc(self.machine, VmapArea, can_sleep=False)
+
+        return self.free_vmap_area_root.carve(size, align, vstart, vend, spare)
 
     @kernel_function
     def alloc_vmap_area(self, size: int, align: int, vstart: int, vend: int, va_flags: int) -> VmapArea | int:

@@ -28,11 +28,16 @@ def area(world: World, start: int, end: int) -> VmapArea:
 
 def carve(world: World, tree: VmapTree, pages: int, align: int = 1) -> int:
     """Page of the lowest fit, with a spare struct at hand; the end of the window if there is none."""
-    spare = VmapArea(world.machine)
-    address, left = tree.carve(pages * PAGE_SIZE, align * PAGE_SIZE, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, spare)
-    if left is not None:
-        left.kfree()
-    return address // PAGE_SIZE
+    size, window = pages * PAGE_SIZE, (FIRST * PAGE_SIZE, LAST * PAGE_SIZE)
+    return tree.carve(size, align * PAGE_SIZE, *window, lambda: VmapArea(world.machine)) // PAGE_SIZE
+
+
+def nothing() -> None:
+    """No struct to be had."""
+
+
+def never() -> None:
+    raise AssertionError("asked for a struct without splitting a hole")
 
 
 def shape(tree: VmapTree) -> list[tuple[int, int]]:
@@ -66,9 +71,9 @@ def test_an_aligned_request_in_the_middle_splits_a_hole_and_uses_the_spare_up() 
         carve(world, tree, 1)
         spare = VmapArea(world.machine)
         size, align = 4 * PAGE_SIZE, 8 * PAGE_SIZE
-        address, left = tree.carve(size, align, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, spare)
-        assert (address // PAGE_SIZE, left) == (0x108, None)
-        assert not spare.is_dead
+        address = tree.carve(size, align, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, lambda: spare)
+        assert address == 0x108 * PAGE_SIZE
+        assert spare in tree.areas()
 
     world.run(body)
     assert shape(tree) == [(0x101, 0x108), (0x10C, 0x110)]
@@ -81,7 +86,7 @@ def test_a_split_without_a_spare_fails_with_a_warning_and_changes_nothing() -> N
     def body() -> None:
         carve(world, tree, 1)
         size, align = 4 * PAGE_SIZE, 8 * PAGE_SIZE
-        assert tree.carve(size, align, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, None) == (LAST * PAGE_SIZE, None)
+        assert tree.carve(size, align, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, nothing) == LAST * PAGE_SIZE
 
     world.run(body)
     assert world.warnings() == ["no memory to split a hole"]
@@ -96,9 +101,9 @@ def test_a_fit_at_either_edge_needs_no_spare_and_an_exact_one_frees_the_hole() -
 
     def body() -> None:
         window = (FIRST * PAGE_SIZE, LAST * PAGE_SIZE)
-        assert tree.carve(8 * PAGE_SIZE, PAGE_SIZE, *window, None)[0] == FIRST * PAGE_SIZE
+        assert tree.carve(8 * PAGE_SIZE, PAGE_SIZE, *window, never) == FIRST * PAGE_SIZE
         assert not hole.is_dead
-        assert tree.carve(8 * PAGE_SIZE, PAGE_SIZE, *window, None)[0] == (FIRST + 8) * PAGE_SIZE
+        assert tree.carve(8 * PAGE_SIZE, PAGE_SIZE, *window, never) == (FIRST + 8) * PAGE_SIZE
 
     world.run(body)
     assert tree.is_empty
@@ -106,15 +111,13 @@ def test_a_fit_at_either_edge_needs_no_spare_and_an_exact_one_frees_the_hole() -
     assert world.warnings() == []
 
 
-def test_a_full_tree_answers_with_the_end_of_the_window_and_keeps_the_spare() -> None:
+def test_a_full_tree_answers_with_the_end_of_the_window_and_asks_for_no_spare() -> None:
     world = World()
     tree = free_tree(world)
 
     def body() -> None:
         assert carve(world, tree, 16) == FIRST
-        spare = VmapArea(world.machine)
-        answer = tree.carve(PAGE_SIZE, PAGE_SIZE, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, spare)
-        assert answer == (LAST * PAGE_SIZE, spare)
+        assert tree.carve(PAGE_SIZE, PAGE_SIZE, FIRST * PAGE_SIZE, LAST * PAGE_SIZE, never) == LAST * PAGE_SIZE
 
     world.run(body)
     assert space(world, ev.SPACE_OUT) == [(FIRST, LAST)]
