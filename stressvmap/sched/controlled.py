@@ -136,9 +136,13 @@ class ControlledRuntime(Runtime):
         self._hub = getcurrent()
         self._reason = ""
         self._left = 0
-        first = self._next(None, START)
-        if first is not None:
-            self._enter(first)
+        try:
+            first = self._next(None, START)
+            if first is not None:
+                self._enter(first)
+        except BaseException as error:  # an interrupt from the keyboard in the midst of a switch; it ended the greenlet it came in
+            self.failure = error
+            self._free = [slot for slot in self._free if not slot.greenlet.dead]
         if self.failure is not None:
             self._reason = INTERRUPTED
         if self._reason != DONE:
@@ -295,7 +299,8 @@ class ControlledRuntime(Runtime):
                 assert isinstance(slot, _Slot)
                 self.current = task
                 task.is_dead = True
-                slot.greenlet.throw(TaskKilled)
+                if not slot.greenlet.dead:
+                    slot.greenlet.throw(TaskKilled)
 
 
 def _task_id(task: Task) -> int:

@@ -12,9 +12,14 @@ from __future__ import annotations
 import threading
 import time
 from random import Random
+from typing import Final
 
 from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX, Runtime
 from stressvmap.runtime.task import BugOn, Task, TaskKilled
+
+
+SIGNAL_SECONDS: Final = 0.2
+"""How long a signal may go unnoticed: one that comes just before a wait, or to another thread, does not end the wait."""
 
 
 class _Worker:
@@ -134,21 +139,22 @@ class ThreadRuntime(Runtime):
         """Run until all tasks are done or none can go on; returns when every thread is back in the pool."""
         self._reason = ""
         self._is_running = True
-        with self._step:
-            for task in self.tasks:
-                if not task.is_parked and not task.is_done and task.context is None:
-                    self._running += 1
-                    self._start(task)
-            if self._running == 0:
-                self._nobody_runs()
         try:
-            self._stopped.acquire()
-        except BaseException:
+            with self._step:
+                for task in self.tasks:
+                    if not task.is_parked and not task.is_done and task.context is None:
+                        self._running += 1
+                        self._start(task)
+                if self._running == 0:
+                    self._nobody_runs()
+            while not self._stopped.acquire(timeout=SIGNAL_SECONDS):
+                pass
+            self._collect()
+        except BaseException:  # an interrupt from the keyboard, wherever in here it comes
             with self._step:
                 self._stop(INTERRUPTED)
             self._collect()
             raise
-        self._collect()
         if self.failure is not None:
             raise self.failure
         return self._reason

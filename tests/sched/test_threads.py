@@ -345,11 +345,15 @@ def test_an_interrupt_from_the_keyboard_unwinds_every_task_and_comes_out_of_run(
     world = endless(runtime, cpus=3)
     thing = world.thing()
     unwound: list[int] = []
+    begun: list[int] = []
     main_thread = threading.get_ident()
 
     def for_ever(is_culprit: bool) -> None:
+        begun.append(1)
         try:
             if is_culprit:
+                while len(begun) < 3:
+                    step(world)
                 signal.pthread_kill(main_thread, signal.SIGINT)
             while True:
                 step(world)
@@ -357,6 +361,7 @@ def test_an_interrupt_from_the_keyboard_unwinds_every_task_and_comes_out_of_run(
             unwound.append(1)
 
     def parked() -> None:
+        begun.append(1)
         try:
             thing.mutex.lock()
             thing.mutex.lock()
