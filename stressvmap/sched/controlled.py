@@ -140,7 +140,8 @@ class ControlledRuntime(Runtime):
             first = self._next(None, START)
             if first is not None:
                 self._enter(first)
-        except BaseException as error:  # an interrupt from the keyboard in the midst of a switch; it ended the greenlet it came in
+        except BaseException as error:
+            # An interrupt from the keyboard in the midst of a switch; it has ended the greenlet it came in.
             self.failure = error
             self._free = [slot for slot in self._free if not slot.greenlet.dead]
         if self.failure is not None:

@@ -17,9 +17,8 @@ from typing import Final
 from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX, Runtime
 from stressvmap.runtime.task import BugOn, Task, TaskKilled
 
-
 SIGNAL_SECONDS: Final = 0.2
-"""How long a signal may go unnoticed: one that comes just before a wait, or to another thread, does not end the wait."""
+"""How long a signal may go unnoticed: one that comes just before a wait, or to another thread, does not end it."""
 
 
 class _Worker:
