@@ -56,7 +56,14 @@ class Deadlock(StateCheck):
             held.update(self.state.task(self._blocked[task][1]).lock_classes())
         self.report(
             number,
-            Mechanism(self.NAME, entries, " and ".join(waited_for), CIRCLE if circle else NOBODY, tuple(sorted(held))),
+            Mechanism(
+                self.NAME,
+                entries,
+                " and ".join(waited_for),
+                CIRCLE if circle else NOBODY,
+                tuple(sorted(held)),
+                self.state.is_coarse,
+            ),
             "a task waits for itself" if len(circle) == 1 else f"{len(tasks)} {CIRCLE if circle else NOBODY}",
             steps,
             "should have been: some task that can run, while any is unfinished",

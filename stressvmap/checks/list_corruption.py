@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from stressvmap.checks.audit import REST
@@ -61,8 +62,9 @@ class ListCorruption(StateCheck):
         state = self.state
         if event[5] == FREE_LIST_NODE:
             self._blame_writers(event)
-        wrong = self._first_wrong()
         task = state.task(event)
+        guards = {int(held[0]) for held in task.held if held[1] == QUEUE_LOCK}
+        wrong = self._first_wrong({state.listed_on.get((event[4], FREE_LIST_NODE), NOWHERE), *guards})
         neighbour = self.object_name(state.object(event[6]), event[6]) if event[6] else "a poisoned pointer"
         steps = [self.step(number, event, f"its neighbour {neighbour} does not point back")]
         writer = state.list_writers.get(event[6])
@@ -104,8 +106,10 @@ class ListCorruption(StateCheck):
             write = state.journal.events[writer[0]]
             self._wrong.setdefault(head, (writer[0], write, culprit.entry(), culprit.lock_classes()))
 
-    def _first_wrong(self) -> tuple[int, Event, str, tuple[str, ...]] | None:
-        return min(self._wrong.values(), key=lambda wrong: wrong[0]) if self._wrong else None
+    def _first_wrong(self, heads: Iterable[int]) -> tuple[int, Event, str, tuple[str, ...]] | None:
+        """The first change under a wrong lock of one of these lists."""
+        wrong = [self._wrong[head] for head in heads if head in self._wrong]
+        return min(wrong, key=lambda change: change[0]) if wrong else None
 
     def _wrong_mechanism(self, wrong: tuple[int, Event, str, tuple[str, ...]]) -> Mechanism:
         locks = tuple(name for name in wrong[3] if name != "vmap_purge_lock")
@@ -114,27 +118,35 @@ class ListCorruption(StateCheck):
     def on_audit_end(self, number: int, event: Event) -> None:
         snapshot = self.state.snapshot
         for object_id, which, cpu, at in snapshot.broken:
-            self._at_rest(at, event, BROKEN, f"the {which} list of CPU {cpu} is broken at {self._name(object_id)}")
+            head = self.state.listed_on.get((object_id, FREE_LIST_NODE), object_id)
+            self._at_rest(
+                at, event, BROKEN, head, f"the {which} list of CPU {cpu} is broken at {self._name(object_id)}"
+            )
         if snapshot.kind != REST:
             return
         for block, fields in snapshot.fields.items():
             has_space = fields.get("free", 0) > 0
             cpus = snapshot.listed.get(block, [])
+            head = self.state.listed_on.get((block, FREE_LIST_NODE), NOWHERE)
             if has_space and not cpus:
                 self._at_rest(
-                    number, event, UNREACHABLE, f"{self._name(block)} has free space, but no walk of a list reaches it"
+                    number,
+                    event,
+                    UNREACHABLE,
+                    head,
+                    f"{self._name(block)} has free space, but no walk of a list reaches it",
                 )
             elif len(cpus) > 1 or (cpus and not has_space):
                 where = (
                     f"on the list of {', '.join(f'CPU {cpu}' for cpu in cpus)} with {fields.get('free', 0)} pages free"
                 )
-                self._at_rest(number, event, FULL_LISTED, f"{self._name(block)} is {where}")
+                self._at_rest(number, event, FULL_LISTED, head, f"{self._name(block)} is {where}")
 
     def _name(self, object_id: int) -> str:
         return self.object_name(self.state.object(object_id), object_id)
 
-    def _at_rest(self, number: int, event: Event, mechanism: str, what: str) -> None:
-        wrong = self._first_wrong()
+    def _at_rest(self, number: int, event: Event, mechanism: str, head: int, what: str) -> None:
+        wrong = self._first_wrong({head})
         steps = [self.step(number, event, what)]
         if wrong is not None:
             steps.append(

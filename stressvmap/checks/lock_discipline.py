@@ -10,9 +10,6 @@ from stressvmap.checks.records import TaskState
 from stressvmap.checks.story import StateCheck
 from stressvmap.journal.events import API_END, ASSERT_HELD, LOCK_WAIT, MIGHT_SLEEP, UNLOCK, Event
 
-SLEEPING_LOCKS: Final = frozenset({"vmap_purge_lock"})
-"""Classes that are mutexes: holding one does not forbid sleeping."""
-
 NOT_OWNER: Final = "unlocked by a task that does not hold it"
 RECURSIVE: Final = "acquired again by its holder"
 ATOMIC_SLEEP: Final = "may sleep while atomic"
@@ -26,8 +23,8 @@ class LockDiscipline(StateCheck):
     """Only its holder unlocks a lock, nobody acquires what it holds, nobody sleeps while atomic or in an RCU reader
     section, asserted locks are held, calls balance.
 
-    Atomic is: preempt count above 0, or a spinlock held. A reader of preemptible RCU may be preempted, but not sleep:
-    might_sleep looks at the RCU nesting too. Order cycles are another check's business.
+    Atomic is: preempt count above 0, which a spinlock raises and a mutex does not. A reader of preemptible RCU may be
+    preempted, but not sleep: might_sleep looks at the RCU nesting too. Order cycles are another check's business.
 
     State: none of its own (locks held, RCU depth: State).
     """
@@ -58,11 +55,9 @@ class LockDiscipline(StateCheck):
 
     def on_might_sleep(self, number: int, event: Event) -> None:
         task = self.state.task(event)
-        if not event[6] and not task.held and not task.rcu_depth:
-            return
-        spinning = [str(held[1]) for held in task.held if held[1] not in SLEEPING_LOCKS]
-        if event[6] or spinning:
-            why = f"preempt count {event[6]}" + (f", holding {', '.join(spinning)}" if spinning else "")
+        if event[6]:
+            holding = ", ".join(str(held[1]) for held in task.held)
+            why = f"preempt count {event[6]}" + (f", holding {holding}" if holding else "")
             self._report(number, event, str(event[5]), ATOMIC_SLEEP, f"reaches {event[5]} with {why}")
         elif task.rcu_depth:
             what = f"reaches {event[5]} with an RCU nesting of {task.rcu_depth}"

@@ -207,6 +207,7 @@ class PageState:
     __slots__ = (
         "blame",
         "blamed_at",
+        "blamed_entry",
         "call",
         "clear_event",
         "cleared_at",
@@ -246,6 +247,8 @@ class PageState:
         self.blame: Blame | None = None
         """Why a vm_unmap_aliases that owed it returned without paying, if one did since the clear."""
         self.blamed_at = NOWHERE
+        self.blamed_entry = ""
+        """The entry point of the call that owed it."""
 
 
 class Blame:

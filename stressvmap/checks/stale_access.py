@@ -7,6 +7,7 @@ from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.records import NOWHERE, PageState
 from stressvmap.checks.state import State
 from stressvmap.checks.story import StateCheck, unmap_entry
+from stressvmap.checks.world import ALIASES
 from stressvmap.journal.events import FRAME_OWNER, PTE_CLEAR, PTE_SET, TLB_FILL, TLB_READ, Event
 from stressvmap.journal.journal import Journal
 from stressvmap.ranges import PageRange
@@ -77,13 +78,13 @@ class StaleAccess(StateCheck):
         if blame is not None:
             mechanism = Mechanism(
                 self.NAME,
-                (unmap_entry(page), "vm_unmap_aliases"),
+                (unmap_entry(page), page.blamed_entry) if page.blamed_entry == ALIASES else (page.blamed_entry,),
                 blame.role,
                 blame.mechanism,
                 blame.locks,
                 self.state.is_coarse,
             )
-            settled_at, settled = page.blamed_at, "vm_unmap_aliases returns, having owed this page's flush"
+            settled_at, settled = page.blamed_at, f"{page.blamed_entry} returns, having owed this page's flush"
         else:
             role = "block" if self.state.block_at(page.page) is not None else "area"
             mechanism = Mechanism(

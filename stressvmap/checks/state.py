@@ -139,6 +139,7 @@ class State(World):
                 continue
             page.blame = blame_for(self, call, page)
             page.blamed_at = call.end
+            page.blamed_entry = call.contract()
             self.unpaid.append(page)
 
     def _mapping_returned(self, start: int, pages: int) -> None:
