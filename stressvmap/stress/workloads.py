@@ -95,7 +95,7 @@ def draw(scenario: Scenario, seed: int, execution: int) -> Program:
 def _flusher(drawer: _Drawer) -> tuple[ProgramOp, ...]:
     """vm_unmap_aliases now and then: its calls spread over the workers' run."""
     scenario = drawer.scenario
-    gap = 2 * scenario.operations * POINTS_PER_OPERATION // max(1, scenario.flushes)
+    gap = max(1, 2 * scenario.operations * POINTS_PER_OPERATION // max(1, scenario.flushes))
     ops: list[ProgramOp] = []
     for _ in range(scenario.flushes):
         ops.append(ProgramOp(PAUSE, 0, drawer.random.randrange(gap)))
@@ -127,7 +127,7 @@ def _fill_block(drawer: _Drawer, worker: int) -> list[ProgramOp]:
     """Use blocks up completely, free their pieces out of order."""
     ops: list[ProgramOp] = []
     budget = drawer.scenario.operations
-    base = worker * drawer.scenario.slots * 4
+    base = worker * drawer.scenario.block_bits  # as many pieces as pages, at most
     while budget > 0:
         left = drawer.scenario.block_bits
         slots: list[int] = []
@@ -151,14 +151,14 @@ def _fill_block(drawer: _Drawer, worker: int) -> list[ProgramOp]:
 def _pinned(drawer: _Drawer, worker: int) -> list[ProgramOp]:
     """One long-lived page a block: everything else of the block comes and goes, the block stays."""
     ops: list[ProgramOp] = []
-    pins = worker * drawer.scenario.slots * 4 + drawer.scenario.slots
     budget = drawer.scenario.operations
+    pins = drawer.workers * drawer.scenario.slots + worker * budget  # nobody else's, and behind all own slots
     while budget > 0:
         ops.append(ProgramOp(MAP, pins, 1))
         pins += 1
         left = drawer.scenario.block_bits - 1
         while left > 0 and budget > 0:
-            size = min(left, drawer.size())
+            size = min(1 << (left.bit_length() - 1), drawer.size())
             slot = drawer.own_slot(worker)
             ops += [ProgramOp(MAP, slot, size), ProgramOp(UNMAP, slot)]
             left -= 1 << (size - 1).bit_length()
@@ -204,7 +204,7 @@ def _cross_cpu(drawer: _Drawer, worker: int) -> list[ProgramOp]:
 
 def _seccomp_teardown(drawer: _Drawer, worker: int) -> list[ProgramOp]:
     """Gleixner's case (May 2023): a page with reset permissions, and eight small areas far apart, freed together."""
-    base = worker * drawer.scenario.slots * 16
+    base = worker * 32
     ops: list[ProgramOp] = [ProgramOp(VMALLOC_RESET, base, 1)]
     for number in range(1, 9):
         ops += [
