@@ -18,7 +18,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Final
 
-from stressvmap.errors import ConfigError, StressVmapError
+from stressvmap.errors import HarnessError, StressVmapError
 from stressvmap.stress.engine import Engine
 from stressvmap.stress.messages import Beat, Failure, Message, Order
 
@@ -42,18 +42,18 @@ def _serve(connection: Connection[Message, Order | str], order: Order) -> Messag
         engine = Engine(order.spec, order.folder, first=order.first, stride=order.stride)
         beats = threading.Thread(target=_beat, args=(connection, engine), daemon=True)
         beats.start()
-        started = time.monotonic()
-        while not engine.is_over(started):
-            engine.step()
-        engine.is_finished = True
-        beats.join()
+        try:
+            started = time.monotonic()
+            while not engine.is_over(started):
+                engine.step()
+        finally:  # two threads must not send at a time
+            engine.is_finished = True
+            beats.join()
         return engine.finish()
-    except ConfigError as error:
-        return Failure(2, str(error), "")
     except StressVmapError as error:
-        return Failure(error.exit_status, str(error), traceback.format_exc())
+        return Failure(error, traceback.format_exc())
     except Exception as error:
-        return Failure(3, f"{type(error).__name__}: {error}", traceback.format_exc())
+        return Failure(HarnessError(f"{type(error).__name__}: {error}"), traceback.format_exc())
 
 
 def _beat(connection: Connection[Message, Order | str], engine: Engine) -> None:

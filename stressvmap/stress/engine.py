@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stressvmap.checks.base import Violation
+from stressvmap.checks.costs import merge_metrics
 from stressvmap.config import CONTROLLED, THREADS, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.journal.journal import Journal
@@ -49,8 +50,10 @@ class Tally:
     not_run: dict[str, str] = field(default_factory=dict)
     gave_up: int = 0
     """Executions that reached steps_max."""
-    first_gave_up: str = ""
-    """The first of them: which, and what its tasks were waiting for."""
+    first_gave_up: tuple[int, str] | None = None
+    """The first of them: its number, and what its tasks were waiting for."""
+    dropped: int = 0
+    """Violations that were not kept, for there were FINDINGS_MAX distinct findings already."""
 
     def merge(self, other: Tally) -> None:
         """Add another share."""
@@ -65,15 +68,14 @@ class Tally:
                 self.findings[fingerprint] = finding
             else:
                 mine.count += finding.count
-        for name, value in other.metrics.items():
-            mine_value = self.metrics.get(name, 0)
-            self.metrics[name] = max(mine_value, value) if name.endswith("_max") else mine_value + value
+        self.metrics = merge_metrics(self.metrics, other.metrics)
         for name, counts in other.windows.items():
             before = self.windows.get(name, [0, 0])
             self.windows[name] = [before[0] + counts[0], before[1] + counts[1]]
         self.not_run.update(other.not_run)
         self.gave_up += other.gave_up
-        self.first_gave_up = self.first_gave_up or other.first_gave_up
+        self.first_gave_up = min(filter(None, (self.first_gave_up, other.first_gave_up)), default=None)
+        self.dropped += other.dropped
 
 
 def make_strategy(name: str, seed: int) -> Strategy:
@@ -150,7 +152,7 @@ class Engine:
         tally.not_run.update(verdict.not_run)
         if reason == STEPS_MAX:
             tally.gave_up += 1
-            tally.first_gave_up = tally.first_gave_up or self._where_stuck()
+            tally.first_gave_up = tally.first_gave_up or (self.execution, self._where_stuck())
         seen: set[str] = set()
         for violation in verdict.violations:
             if violation.fingerprint not in seen:
@@ -174,6 +176,7 @@ class Engine:
             mine.count += 1
             return
         if len(findings) >= FINDINGS_MAX:
+            self.tally.dropped += 1
             return
         known = self.known.get(violation.fingerprint)
         findings[violation.fingerprint] = Finding(
@@ -184,7 +187,7 @@ class Engine:
             known=known is not None and known.check == violation.check,
             reference="" if known is None else known.reference,
             first_at_schedule=self.execution,
-            journal=self._save(journal, violation.fingerprint) if self.folder is not None else "",
+            journal=self._save(journal, f"{violation.fingerprint}-{self.execution:08d}") if self.folder else "",
             program=program.as_dict(),
             at=violation.at,
             pages=_pages(violation.pages),
@@ -195,9 +198,7 @@ class Engine:
         scenario = self.spec.scenario
         name = f"{stem}-{self.version.NAME}-{scenario.workload}-{self.spec.runtime}.svj"
         (self.folder / "journals").mkdir(parents=True, exist_ok=True)
-        path = self.folder / "journals" / name
-        if not path.exists():
-            write(journal, path)
+        write(journal, self.folder / "journals" / name)
         return f"journals/{name}"
 
     def _where_stuck(self) -> str:
@@ -217,6 +218,8 @@ def has_substance(tally: Tally) -> list[str]:
         reasons.append("no operation was carried out")
     elif tally.metrics.get("unmap_aliases_calls", 0) == 0:
         reasons.append(f"no vm_unmap_aliases call was made ({ALIASES} is not in the programs), so nothing was owed")
+    elif tally.metrics.get("flush_calls", 0) == 0:
+        reasons.append("no flush was made, so nothing was ever unmapped, or its debt never paid")
     return reasons
 
 

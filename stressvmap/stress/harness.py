@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Final
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.result import RunResult
-from stressvmap.stress.engine import Tally, has_substance, make_strategy, scenario_dict
+from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, make_strategy, scenario_dict
 from stressvmap.stress.messages import Beat, Failure, Message, Order
 from stressvmap.vmalloc import versions
 
@@ -60,13 +61,13 @@ class _Worker:
         self.errors = scratch / f"stderr-{first}.txt"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stressvmap.stress.child", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "stressvmap.stress.child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
                 start_new_session=True,
-                env={"MALLOC_ARENA_MAX": "1", **os.environ},
+                env={"MALLOC_ARENA_MAX": "1", **os.environ, "PYTHONPATH": _module_path()},
             )
         theirs.close()
         self.last: Beat | None = None
@@ -100,11 +101,9 @@ class _Worker:
             self.is_over = True
 
     def stop(self) -> None:
-        """Ask it to end."""
-        try:
+        """Ask it to end. One that has ended already may have left its answer in the connection."""
+        with suppress(OSError):
             self.connection.send("stop")
-        except OSError:
-            self.is_over = True
 
     def kill_stuck(self, seconds: float) -> None:
         """Write down where it is stuck, and end it."""
@@ -113,9 +112,8 @@ class _Worker:
             if self.last is None
             else f"execution {self.last.execution}, step {self.last.points}, last seen as {self.last.where}"
         )
-        if self.last is not None:
-            os.kill(self.process.pid, signal.SIGUSR1)
-            time.sleep(0.5)
+        self.process.send_signal(signal.SIGUSR1)
+        time.sleep(0.5)
         stacks = self.stacks.read_text(errors="replace") if self.stacks.exists() else ""
         self.stuck = f"no step in {seconds:.0f} seconds: {where}\n{stacks}".rstrip()
         self.kill()
@@ -172,6 +170,8 @@ def run(
                 worker.kill()
     result.seconds = time.monotonic() - started
     _conclude(result, workers, spec)
+    if folder is not None:
+        _drop_later_journals(result, workers, folder)
     return result
 
 
@@ -248,9 +248,9 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
     total = Tally()
     for worker in workers:
         if worker.failure is not None:
-            if worker.failure.exit_status == 2:
-                raise ConfigError(worker.failure.message)
-            result.harness_error = f"{worker.failure.message}\n{worker.failure.trace}".rstrip()
+            if isinstance(worker.failure.error, ConfigError):
+                raise worker.failure.error
+            result.harness_error = f"{worker.failure.error}\n{worker.failure.trace}".rstrip()
         if worker.tally is not None:
             total.merge(worker.tally)
         elif worker.stuck:
@@ -271,10 +271,14 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
     result.findings = sorted(
         total.findings.values(), key=lambda finding: (finding.known, finding.check, finding.fingerprint)
     )
-    if total.gave_up:
+    if total.first_gave_up is not None:
         result.inconclusive.append(
             f"{total.gave_up} executions reached steps_max ({spec.scenario.steps_max}); "
-            f"the first: {total.first_gave_up}"
+            f"the first: {total.first_gave_up[1]}"
+        )
+    if total.dropped:
+        result.inconclusive.append(
+            f"{total.dropped} violations came after {FINDINGS_MAX} distinct findings and were not kept"
         )
     if not result.harness_error:
         result.inconclusive.extend(has_substance(total))
@@ -285,6 +289,20 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
         for name in spec.scenario.windows:
             if not total.windows.get(name, [0, 0])[1]:
                 result.inconclusive.append(f"no foreign step ever fell into the window {name}: it was not tested")
+
+
+def _drop_later_journals(result: RunResult, workers: Sequence[_Worker], folder: Path) -> None:
+    """Of a finding that several workers met, keep the journal of the execution that the result names."""
+    kept = {finding.journal for finding in result.findings}
+    for worker in workers:
+        for finding in worker.tally.findings.values() if worker.tally is not None else ():
+            if finding.journal not in kept:
+                (folder / finding.journal).unlink(missing_ok=True)
+
+
+def _module_path() -> str:
+    """Where this process finds its modules, for its workers: not wherever it happens to have been started."""
+    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
 
 
 def _status(status: int) -> str:

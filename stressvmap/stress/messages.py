@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stressvmap.config import RunSpec
+from stressvmap.errors import StressVmapError
 from stressvmap.stress.engine import Tally
 
 
@@ -41,10 +42,9 @@ class Beat:
 
 @dataclass(slots=True)
 class Failure:
-    """The share could not be run: bad input (status 2) or a failure of the harness (3)."""
+    """The share could not be run: bad input (a ConfigError) or a failure of the harness."""
 
-    exit_status: int
-    message: str
+    error: StressVmapError
     trace: str
 
 

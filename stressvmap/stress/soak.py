@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -163,9 +164,11 @@ def soak(
         while total.seconds < config.seconds and not (stop is not None and stop()):
             spec, is_canary = round_spec(config, number)
             spec = replace(spec, seconds=max(1.0, min(spec.seconds or 1.0, config.seconds - total.seconds)))
+            round_folder = folder / f"round-{number:05d}"
+            shutil.rmtree(round_folder, ignore_errors=True)  # what a killed round left
             result = run(
                 spec,
-                folder=folder / f"round-{number:05d}",
+                folder=round_folder,
                 progress=_listener(progress, number, spec, total),
                 stop=stop,
                 jobs=config.jobs,
@@ -211,9 +214,11 @@ def _read_rounds(folder: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
             if line["round"] != number:
                 raise ValueError(f"round {line['round']} stands where round {number} should")
+            _add(SoakResult(), line)
         except (ValueError, KeyError, TypeError) as error:
+            told = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise ConfigError(
-                f"{path}:{number + 1}: not a round of a soak ({error}); move the folder away to start anew"
+                f"{path}:{number + 1}: not a round of a soak ({told}); move the folder away to start anew"
             ) from error
         lines.append(line)
     return lines
