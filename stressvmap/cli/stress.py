@@ -68,7 +68,7 @@ def stress(
     Example: what `make stress` does
         stressvmap stress --config configs/stress.toml
     """
-    # Long because each option is a parameter, and what it means stands where it is resolved.
+    # long because each option is a parameter
     start_log(verbose, is_quiet=quiet)
     given = {
         "versions": _tuple(version),

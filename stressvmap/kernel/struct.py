@@ -71,9 +71,12 @@ class Struct:
     def _store(self, kind: int, field: str, value: Any) -> None:
         machine = self.machine
         machine.runtime.point(kind, self.id, field)
+        values = self.values
         if self.is_dead:
             machine.record(DEAD_ACCESS, self.id, field, kind)
-        self.values[field] = value
+            if self.successor is not None:
+                values = self.successor.values
+        values[field] = value
         machine.record(kind, self.id, field, self.shown(field, value))
 
     def read(self, field: str) -> Any:
