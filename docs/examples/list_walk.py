@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A patch under review: v6.5 whose vm_unmap_aliases walks the free lists again.
 
-It cures the list corruption of v6.5 (a block is now deleted from the list that was walked, under that list's lock). A fix
-that did this was queued in 2024; a reviewer saw by eye what it brings back.
+It cures the list corruption of v6.5 (a block is now deleted from the list that was walked, under that list's lock).
+A fix that did this was queued in 2024; a reviewer saw by eye what it brings back.
 """
 
 from stressvmap.kernel.function import kernel_function
