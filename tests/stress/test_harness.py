@@ -77,7 +77,7 @@ def test_more_processes_than_executions_do_no_harm() -> None:
 @pytest.mark.parametrize("runtime", [THREADS, CONTROLLED])
 @pytest.mark.parametrize(("version", "is_unlocked"), [("v6.4", True), ("rfc-3of3", False)])
 def test_each_runtime_finds_the_real_bug_and_what_the_rfc_mends(runtime: str, version: str, is_unlocked: bool) -> None:
-    result = run(spec_of(version, replace(FULL_BLOCKS, cpus=4), runtime=runtime, schedules=60))
+    result = run(spec_of(version, replace(FULL_BLOCKS, cpus=4), runtime=runtime, schedules=30))
     fired = {finding.check for finding in result.findings}
     assert "stale-after-unmap-aliases" in fired
     assert ("range-computed-unlocked" in fired) == is_unlocked

@@ -127,7 +127,7 @@ def test_programs_do_not_depend_on_the_hash_seed_or_the_process() -> None:
 
 
 @given(scenarios().filter(is_valid), st.integers(0, 3))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_a_program_stays_within_its_scenario(scenario: Scenario, execution: int) -> None:
     program = draw(scenario, 1, execution)
     online = scenario.online_cpus()
@@ -154,7 +154,7 @@ def test_a_program_stays_within_its_scenario(scenario: Scenario, execution: int)
 
 
 @given(scenarios().filter(is_valid))
-@settings(max_examples=50)
+@settings(max_examples=30)
 def test_every_valid_scenario_runs_on_every_version_and_finds_only_what_is_declared(scenario: Scenario) -> None:
     for version in versions.BUILT_IN:
         engine = Engine(spec_of(version, scenario), None)
@@ -184,6 +184,7 @@ def test_every_valid_scenario_runs_on_every_version_and_finds_only_what_is_decla
         st.lists(st.builds(Migration, st.integers(1, 9), st.integers(0, 99), st.integers(0, 9))).map(tuple),
     )
 )
+@settings(max_examples=40)
 def test_a_program_comes_back_from_json(program: Program) -> None:
     assert Program.from_dict(json.loads(json.dumps(program.as_dict()))) == program
 
