@@ -46,6 +46,8 @@ class Finding:
     """Number of the event in that journal at which the violation was certain."""
     pages: list[int] = field(default_factory=list)
     """[start, end) of the pages concerned, or empty."""
+    title: str = ""
+    """If known: what the version says of it."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -57,6 +59,7 @@ class Finding:
             "count": self.count,
             "known": self.known,
             "reference": self.reference,
+            "title": self.title,
             "first_at_schedule": self.first_at_schedule,
             "journal": self.journal,
             "program": self.program,
@@ -99,6 +102,8 @@ class RunResult:
     """With `expect`: what fired and should not have, or should have and did not."""
     version_spec: str = ""
     """What `--version` was given: a name, or the path and class of a patch file."""
+    declared: list[dict[str, str]] = field(default_factory=list)
+    """What the version is known to break: check, fingerprint, frequency, title of each."""
     harness_error: str = ""
     """The harness itself failed: what, and where the evidence lies."""
 
@@ -135,6 +140,7 @@ class RunResult:
             "version": self.version,
             "version_digest": self.version_digest,
             "version_spec": self.version_spec,
+            "declared": self.declared,
             "runtime": self.runtime,
             "strategy": self.strategy,
             "seed": self.seed,

@@ -16,8 +16,8 @@ class RangeComputedUnlocked(StateCheck):
 
     The range is taken as computed: a full flush does not hide it. Both ends must have been read before the flush, and
     the range between them must hold a page; a caller's own direct-map range is nobody's dirty range and so never
-    counts. What vb_free reads (under vb->lock, without the mutex) after its debug_pagealloc flush counts for no
-    flush, for it came too late.
+    counts. A read that the same task follows with a write that widens the range, in the same hold of vb->lock, updated
+    it and did not collect it (vb_free); nor does what was read after the flush.
 
     State: the visits of the call under way (State). One violation per flush.
     """

@@ -91,17 +91,19 @@ class StaleAccess(StateCheck):
                 self.NAME, (unmap_entry(page),), role, "handed out before its flush", (), self.state.is_coarse
             )
             settled_at, settled = max(page.handed_out_at, page.set_at), "its address is in use again"
-        owner = f"frame {changed[1][4]:#x} {'gets a new owner' if changed[1][6] else 'goes back to the page allocator'}"
+        is_reused = changed[1][6] != 0
+        owner = f"frame {changed[1][4]:#x} {'gets a new owner' if is_reused else 'goes back to the page allocator'}"
+        whose = "that has another owner now" if is_reused else "that its owner has given back"
         where = PageRange(page.page, page.page + 1)
         self.report(
             number,
             mechanism,
-            f"CPU {event[2]} read {where} through a stale translation, into a page that has another owner now",
+            f"CPU {event[2]} read {where} through a stale translation, into a page {whose}",
             [
                 *self.clear_steps([page]),
                 self.step(changed[0], changed[1], owner),
                 self.step(settled_at, self.state.journal.events[settled_at] if settled_at >= 0 else None, settled),
-                self.step(number, event, f"reads through its TLB and gets frame {event[5]:#x}"),
+                self.step(number, event, f"probes the address, as speculation may: its TLB gives frame {event[5]:#x}"),
             ],
             "should have been: a fault, or the new mapping's page",
             where,

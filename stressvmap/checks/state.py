@@ -362,8 +362,21 @@ class State(World):
                 locked_at = held[2]
         target.is_killed_by_purge = target.free_zero_at > locked_at
 
+    def _wrote_dirty_min(self, number: int, event: Event, target: ObjectState) -> None:
+        """A read that a widening write follows in the same lock hold updated the range (vb_free) only."""
+        visit = self._visit(event, target)
+        if visit is not None and visit.min_at > visit.last_lock and event[6] <= visit.min_value:
+            visit.min_at = NOWHERE
+
     def _wrote_dirty_max(self, number: int, event: Event, target: ObjectState) -> None:
         target.hull_writer = event[1]
+        visit = self._visit(event, target)
+        if visit is not None and visit.max_at > visit.last_lock and event[6] >= visit.max_value:
+            visit.max_at = NOWHERE
+
+    def _visit(self, event: Event, target: ObjectState) -> Visit | None:
+        calls = self.task(event).calls
+        return calls[-1].visits.get(target.id) if calls else None
 
     def _wrote_va(self, number: int, event: Event, target: ObjectState) -> None:
         area = self.objects.get(event[6])
@@ -495,6 +508,7 @@ _Special = Callable[[State, int, Event, ObjectState], None]
 SPECIAL_FIELDS: Final[dict[int | str, _Special]] = {
     "free": State._wrote_free,
     "dirty": State._wrote_dirty,
+    "dirty_min": State._wrote_dirty_min,
     "dirty_max": State._wrote_dirty_max,
     "va": State._wrote_va,
     "free_list.next": State._wrote_list_pointer,

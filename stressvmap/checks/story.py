@@ -9,6 +9,7 @@ from typing import Final
 from stressvmap.checks.base import Check, Mechanism, Violation
 from stressvmap.checks.records import ApiCall, ObjectState, PageState
 from stressvmap.checks.state import State
+from stressvmap.checks.world import MAPPING_ENTRIES
 from stressvmap.journal.events import KIND_NAMES, READ, READ_ONCE, WRITE, WRITE_ONCE, Event
 from stressvmap.journal.journal import Journal
 from stressvmap.ranges import PageRange
@@ -83,7 +84,9 @@ class StateCheck(Check):
                 self.step(page.cleared_from, page.clear_event, f"clears the PTEs of {ranges_text(members[key])}")
             )
             if page.call is not None and page.call.end <= self.state_end():
-                steps.append(self.step(page.call.end, page.call.event, f"{page.call.entry} returns"))
+                is_failed = page.call.entry in MAPPING_ENTRIES and not self.state.journal.events[page.call.end][4]
+                how = "fails, having unmapped what it had mapped, and returns" if is_failed else "returns"
+                steps.append(self.step(page.call.end, page.call.event, f"{page.call.entry} {how}"))
         return steps
 
     def state_end(self) -> int:

@@ -82,6 +82,7 @@ def check_journal(journal: Journal, path: str, only: tuple[str, ...], limits: di
             message=violation.message,
             known=known is not None and known.check == violation.check,
             reference=known.reference if known is not None else "",
+            title=known.title if known is not None else "",
             first_at_schedule=_integer(header.get("execution")),
             journal=path,
             at=violation.at,

@@ -6,7 +6,10 @@ It needs no documentation: each line says what it is about. One paragraph a vers
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +21,6 @@ from stressvmap.config import CONTROLLED
 from stressvmap.report.saved import CONFIG_FILE, Summary
 from stressvmap.report.table import by_version, table
 from stressvmap.result import CLEAN, INCONCLUSIVE, VIOLATED, Finding, RunResult
-from stressvmap.vmalloc.versions import BUILT_IN
 
 STORY_LINES_MAX: Final = 24
 """Of a story; the whole of it is in result.json."""
@@ -31,6 +33,10 @@ def render(summary: Summary, folder: Path | None) -> Iterator[Text]:
     told: dict[str, str] = {}
     for runs in groups.values():
         yield from _version(runs, folder, told)
+        yield Text()
+    not_run = list(_not_run(summary.runs))
+    if not_run:
+        yield from not_run
         yield Text()
     if len(summary.runs) > 1:
         yield from table(summary.runs)
@@ -70,7 +76,7 @@ def _version(runs: Sequence[RunResult], folder: Path | None, told: dict[str, str
     if findings:
         yield Text()
     yield from _what_was_checked(runs)
-    yield from _not_run(runs)
+    yield from _not_seen(runs)
     for run in runs:
         yield from _reservations(run, with_workload=len(runs) > 1)
 
@@ -100,7 +106,7 @@ def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None, tol
     line.append(finding.check, style="bold")
     line.append("  ")
     if finding.known:
-        line.append(f"known: {_declared_as(runs[0].version, finding)}", style="yellow")
+        line.append(f"known: {_declared_as(finding)}", style="yellow")
     else:
         line.append("NEW: the version does not declare it", style="bold red")
     yield line
@@ -118,15 +124,14 @@ def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None, tol
         yield Text(f"    evidence:    {journal_path(finding, folder)}")
         yield Text(f"    look closer: {look_closer(finding, folder)}", no_wrap=True)
     if folder is not None and (folder / CONFIG_FILE).exists() and runs[0].command == "stress":
-        yield Text(f"    again:       {again(entry, runs[0], folder)}", no_wrap=True)
+        yield from (Text(f"    {line}", no_wrap=True) for line in again(entry, runs[0], folder))
 
 
-def _declared_as(version: str, finding: Finding) -> str:
+def _declared_as(finding: Finding) -> str:
     """What the version says of it: the title and the reference."""
-    for known in BUILT_IN[version].known if version in BUILT_IN else ():
-        if known.fingerprint == finding.fingerprint:
-            return f"{known.title} ({known.reference})"
-    return finding.reference or "declared by the version"
+    if not finding.title:
+        return finding.reference or "declared by the version"
+    return f"{finding.title} ({finding.reference})"
 
 
 def story(message: str) -> Iterator[Text]:
@@ -146,17 +151,28 @@ def journal_path(finding: Finding, folder: Path | None) -> str:
 def look_closer(finding: Finding, folder: Path | None) -> str:
     """The command that shows the events about the pages concerned."""
     pages = f" --range pages:{finding.pages[0]:#x}-{finding.pages[1]:#x}" if len(finding.pages) == 2 else ""
-    return f"stressvmap show {shlex.quote(journal_path(finding, folder))}{pages}"
+    return f"{program()} show {shlex.quote(journal_path(finding, folder))}{pages}"
 
 
-def again(entry: _Merged, run: RunResult, folder: Path) -> str:
-    """The command that runs that execution again: exactly, or its program where the system chose the switches."""
+def again(entry: _Merged, run: RunResult, folder: Path) -> Iterator[str]:
+    """The command that shows it again: the same execution, or where the system chose the switches the recorded one."""
     config = shlex.quote(str(folder / CONFIG_FILE))
     version = shlex.quote(run.version_spec or run.version)
     which = f"--version {version} --workload {entry.workloads[0]} --execution {entry.first.first_at_schedule}"
+    command = f"{program()} stress --config {config} {which}"
     if run.runtime == CONTROLLED:
-        return f"stressvmap stress --config {config} {which}"
-    return f"stressvmap stress --config {config} {which} --runtime controlled  (the same program, other switches)"
+        yield f"again:       {command}"
+    else:
+        if entry.first.journal:
+            yield f"again:       {program()} check {shlex.quote(journal_path(entry.first, folder))}"
+        yield f"its program: {command} --runtime controlled  (with other switches: it may not show)"
+
+
+def program() -> str:
+    """How this command can be typed again: by its name if the shell finds it, else by the path it was called by."""
+    called = Path(sys.argv[0])
+    is_by_path = called.name == "stressvmap" and called.is_file() and shutil.which("stressvmap") is None
+    return shlex.quote(os.path.relpath(called)) if is_by_path else "stressvmap"
 
 
 def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
@@ -189,7 +205,18 @@ def _not_run(runs: Sequence[RunResult]) -> Iterator[Text]:
     for run in runs:
         reasons.update(run.not_run)
     for name, reason in reasons.items():
-        yield Text(f"  not run: {name}: {reason}", style="dim")
+        yield Text(f"not run: {name}: {reason}", style="dim")
+
+
+def _not_seen(runs: Sequence[RunResult]) -> Iterator[Text]:
+    """What the version is known to break and did not here: a run that misses that is no proof of anything else."""
+    seen = {finding.fingerprint for run in runs for finding in run.findings}
+    declared = runs[0].declared
+    titles = dict.fromkeys(entry["title"] for entry in declared if entry["fingerprint"] not in seen)
+    if titles:
+        count = sum(entry["fingerprint"] not in seen for entry in declared)
+        yield Text(f"  known of this version but not seen here: {count} of {len(declared)} declared, among them")
+        yield Text(f"    {next(iter(titles))}  (`stressvmap versions` lists them)")
 
 
 def _reservations(run: RunResult, *, with_workload: bool) -> Iterator[Text]:

@@ -18,7 +18,7 @@ from stressvmap.config import CONTROLLED, THREADS, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.journal.journal import Journal
 from stressvmap.journal.store import write
-from stressvmap.program import ALIASES, Program
+from stressvmap.program import Program
 from stressvmap.ranges import PageRange
 from stressvmap.result import Finding
 from stressvmap.runtime.runtime import STEPS_MAX, Runtime
@@ -186,6 +186,7 @@ class Engine:
             message=violation.message,
             known=known is not None and known.check == violation.check,
             reference="" if known is None else known.reference,
+            title="" if known is None else known.title,
             first_at_schedule=self.execution,
             journal=self._save(journal, f"{violation.fingerprint}-{self.execution:08d}") if self.folder else "",
             program=program.as_dict(),
@@ -217,7 +218,7 @@ def has_substance(tally: Tally) -> list[str]:
     if tally.operations == 0:
         reasons.append("no operation was carried out")
     elif tally.metrics.get("unmap_aliases_calls", 0) == 0:
-        reasons.append(f"no vm_unmap_aliases call was made ({ALIASES} is not in the programs), so nothing was owed")
+        reasons.append("no vm_unmap_aliases call returned, so nothing was held to be owed")
     elif tally.metrics.get("flush_calls", 0) == 0:
         reasons.append("no flush was made, so nothing was ever unmapped, or its debt never paid")
     return reasons

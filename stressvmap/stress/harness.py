@@ -154,6 +154,10 @@ def run(
         version=version.NAME,
         version_digest=versions.digest(version),
         version_spec=versions.absolute(spec.version, Path.cwd()),
+        declared=[
+            {"check": k.check, "fingerprint": k.fingerprint, "frequency": k.frequency, "title": k.title}
+            for k in version.known
+        ],
         runtime=spec.runtime,
         strategy=spec.strategy if spec.runtime != "threads" else "",
         seed=spec.seed,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """flush-range-sanity and range-computed-unlocked."""
 
+import pytest
+
 from stressvmap.journal import events as ev
 from tests.checks.recording import ALIASES, BITS, BLOCK, DIRECT_MAP, WINDOW, Recording
 
@@ -90,6 +92,35 @@ def test_what_vb_free_reads_after_its_debug_pagealloc_flush_counts_for_no_flush(
     j.collect(1, block, 0, 2)
     j.end(1, "vm_unmap_ram", BLOCK, 2)
     assert not j.violations(UNLOCKED)
+
+
+@pytest.mark.parametrize(("low", "high", "is_collected"), [(0, 6, False), (1, 5, False), (BITS, 0, True), (2, 4, True)])
+def test_reading_the_range_to_widen_it_is_no_collecting(low: int, high: int, *, is_collected: bool) -> None:
+    """vb_free: dirty_min = min(dirty_min, offset), and so on; a reset narrows it, and whoever resets has collected."""
+    j = Recording()
+    block = j.block(1, free=2, dirty=4)
+    j.begin(2, "vm_unmap_ram", BLOCK, 2)
+    j.lock(2, block)
+    j.add(ev.READ, 2, block, "dirty_min", 1)
+    j.add(ev.WRITE, 2, block, "dirty_min", low)
+    j.add(ev.READ, 2, block, "dirty_max", 5)
+    j.add(ev.WRITE, 2, block, "dirty_max", high)
+    j.unlock(2, block)
+    j.flush(2, BLOCK, BLOCK + BITS)
+    assert bool(j.violations(UNLOCKED)) is is_collected
+
+
+def test_a_range_read_in_an_earlier_hold_of_the_lock_stays_collected() -> None:
+    """v6.4: the walk reads it without the mutex; the purge of the same call then writes it whole."""
+    j = Recording()
+    block = j.block(1, free=4, dirty=4)
+    j.begin(2, ALIASES)
+    j.collect(2, block, 1, 5)
+    j.lock(2, block)
+    j.write(2, block, dirty_min=0, dirty_max=BITS)
+    j.unlock(2, block)
+    j.flush(2, BLOCK, BLOCK + BITS)
+    assert j.violations(UNLOCKED)
 
 
 def test_an_empty_hull_and_one_outside_the_range_do_not_count() -> None:

@@ -64,8 +64,23 @@ def test_a_known_finding_says_its_reference() -> None:
 
 def test_a_finding_that_the_version_declares_is_told_by_its_title() -> None:
     known = V6_4.known[0]
-    entry = Finding(known.check, known.fingerprint, known.mechanism, "story", known=True, reference=known.reference)
+    entry = Finding(
+        known.check,
+        known.fingerprint,
+        known.mechanism,
+        "story",
+        known=True,
+        reference=known.reference,
+        title=known.title,
+    )
     assert f"known: {known.title} ({known.reference})" in text_of(Summary("stress", [run_of("v6.4", "mixed", entry)]))
+
+
+def test_what_a_version_is_known_to_break_and_did_not_is_said_of_a_clean_run() -> None:
+    declared = [{"check": "leak", "fingerprint": f"{n}", "frequency": "rare", "title": f"title {n}"} for n in range(3)]
+    text = text_of(Summary("stress", [run_of("v6.4", "mixed", declared=declared)]))
+    assert "known of this version but not seen here: 3 of 3 declared" in text
+    assert "title 0" in text
 
 
 def test_findings_of_several_workloads_are_told_once_with_all_counts() -> None:
