@@ -8,10 +8,11 @@ from typing import Final
 from stressvmap.checks.audit import REST, Snapshot
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.story import StateCheck, ranges_text
-from stressvmap.checks.world import LAZY_TREE
-from stressvmap.journal.events import AUDIT_END, WRITE, WRITE_ONCE, Event
+from stressvmap.checks.world import LAZY_TREE, MAPPING_ENTRIES
+from stressvmap.journal.events import API_END, AUDIT_END, WRITE, WRITE_ONCE, Event
 from stressvmap.ranges import PageRange
 
+NOT_MAPPED: Final = "returned a range that is not wholly mapped"
 FREE_GROWS: Final = "free increased"
 FREE_NEGATIVE: Final = "free below 0"
 DIRTY_SHRINKS: Final = "dirty decreased"
@@ -42,7 +43,7 @@ class Accounting(StateCheck):
     NEEDS = frozenset({AUDIT_END, WRITE})
 
     def handlers(self) -> dict[int, Handler]:
-        return {WRITE: self.on_write, WRITE_ONCE: self.on_write, AUDIT_END: self.on_audit_end}
+        return {WRITE: self.on_write, WRITE_ONCE: self.on_write, AUDIT_END: self.on_audit_end, API_END: self.on_api_end}
 
     def on_write(self, number: int, event: Event) -> None:
         field = event[5]
@@ -74,6 +75,22 @@ class Accounting(StateCheck):
             [self.step(number, event, f"writes {field} = {after}, which was {'unset' if before is None else before}")],
             f"should have been: free only decreases to 0, dirty only increases to {self.state.block_bits}",
         )
+
+    def on_api_end(self, number: int, event: Event) -> None:
+        """What a mapping call returns is mapped, every page of it."""
+        call = self.state.ended_call
+        if not event[4] or call is None or call.entry not in MAPPING_ENTRIES:
+            return
+        pages = range(event[4], event[4] + (event[6] or call.pages))
+        missing = [page for page in pages if page not in self.state.pages or self.state.pages[page].frame < 0]
+        if missing:
+            self.report(
+                number,
+                Mechanism(self.NAME, (call.entry,), "mapping", NOT_MAPPED),
+                f"{call.entry} returned {ranges_text(pages)}, and {ranges_text(missing)} is not mapped",
+                [self.call_begins(call), self.step(number, event, "returns it")],
+                "should have been: a PTE for each page, or a failure",
+            )
 
     # -- audits -------------------------------------------------------------------------------------------
 

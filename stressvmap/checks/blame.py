@@ -42,6 +42,11 @@ DETACHED: Final = "detached but not flushed"
 NEVER_LAZY: Final = "neither lazy nor flushed"
 NEVER_VISITED: Final = "never visited"
 UNWALKED: Final = "in an index that the walk left out"
+"""Only of an index that was made after boot, which is per-CPU data of a CPU that is not possible: no walk over the
+possible CPUs covers it. A walk that leaves out one of the others has not visited the block, as simple as that.
+"""
+TASK_SHIFT: Final = 20
+"""An object's id is its allocating task << 20 | n; task 0 is boot."""
 SKIPPED: Final = "visited and skipped"
 WIDENED: Final = "widened but not flushed"
 COLLECTED: Final = "collected by another call that has not flushed yet"
@@ -102,7 +107,8 @@ def _live_block_blame(call: ApiCall, page: PageState, block: ObjectState, role: 
     visit = call.visits.get(block.id)
     if visit is None:
         is_walk_elsewhere = bool(call.indexes) and block.index not in call.indexes
-        return Blame(role, UNWALKED if is_walk_elsewhere else NEVER_VISITED)
+        is_index_made_after_boot = block.index >> TASK_SHIFT != 0
+        return Blame(role, UNWALKED if is_walk_elsewhere and is_index_made_after_boot else NEVER_VISITED)
     if visit.min_at >= 0 or visit.max_at >= 0:
         return Blame(role, _with_hull(call, page, block, visit), visit.locks)
     if not visit.looks or (role == FULL_BLOCK and visit.last_lock < block.free_zero_at):

@@ -15,6 +15,8 @@ from stressvmap.ranges import PageRange
 SPACE_LOST: Final = "in no tree"
 SPACE_TWICE: Final = "in two areas"
 SPACE_HELD: Final = "busy, and no block or caller has it"
+FRAMES_LOST: Final = "page frames that nobody gave back"
+HOLES_LEFT: Final = "pages still missing from the direct map"
 OBJECT_LOST: Final = "allocated, and nothing leads to it"
 PTE_LEFT: Final = "PTE present, and no caller has it mapped"
 
@@ -44,6 +46,10 @@ class Leak(StateCheck):
         if snapshot.areas:
             self._audit_space(number, event, snapshot)
         self._audit_objects(number, event, snapshot)
+        for value, what in (("frames_owned", FRAMES_LOST), ("direct_map_holes", HOLES_LEFT)):
+            count = snapshot.values.get(value, 0)
+            if count:
+                self._report(number, event, "page frames", what, f"{count} {what}", None, [])
         self._audit_ptes(number, event)
 
     def _window(self, snapshot: Snapshot) -> PageRange:
@@ -96,6 +102,10 @@ class Leak(StateCheck):
             is_led_to = object_id in snapshot.indexed or object_id in snapshot.listed
             if class_name == "vm_struct" or (class_name == "vmap_block" and not is_led_to):
                 self._object_lost(number, event, object_id, class_name)
+        bits = snapshot.values.get("block_bits", self.state.block_bits)
+        for block, books in snapshot.fields.items():
+            if books.get("dirty") == bits:
+                self._object_lost(number, event, block, "dead vmap_block")
         if len(areas) > len(snapshot.areas):
             known = {(start, end) for start, end, _ in snapshot.areas}
             for area in areas:
@@ -115,7 +125,9 @@ class Leak(StateCheck):
             event,
             class_name,
             OBJECT_LOST,
-            f"{name} is allocated, and no list, index or tree leads to it",
+            f"{name} is dead, and was never freed"
+            if class_name.startswith("dead")
+            else f"{name} is allocated, and no list, index or tree leads to it",
             None,
             steps,
         )

@@ -340,6 +340,8 @@ class State(World):
     def on_write(self, number: int, event: Event) -> None:
         target = self.objects.get(event[4])
         if target is None:
+            if event[4] in self.dead:
+                return
             target = self.objects[event[4]] = ObjectState(event[4], "", NOWHERE, None)
         field = event[5]
         special = SPECIAL_FIELDS.get(field)
@@ -360,7 +362,8 @@ class State(World):
         for held in self.task(event).held:
             if held[0] == target.id:
                 locked_at = held[2]
-        target.is_killed_by_purge = target.free_zero_at > locked_at
+        is_free_left = target.fields.get("free", 0) > 0
+        target.is_killed_by_purge = is_free_left or target.free_zero_at > locked_at
 
     def _wrote_dirty_min(self, number: int, event: Event, target: ObjectState) -> None:
         """A read that a widening write follows in the same lock hold updated the range (vb_free) only."""

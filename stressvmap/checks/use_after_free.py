@@ -28,7 +28,7 @@ class UseAfterFree(StateCheck):
     node of the free tree is dead too: touching it reads some other range, and KASAN would be silent, so it is told
     apart from memory that went back to the slab. Who frees first is chance (any purger may), so the fingerprint names
     only the call that touches. A block that a list still pointed at when it was freed is found by whoever walks there
-    next, at whatever field: one mechanism, whatever the field.
+    next, or stood there already, at whatever field: one mechanism, whatever the field.
 
     State: (API call, object) pairs already told, of this execution.
     """
@@ -70,7 +70,10 @@ class UseAfterFree(StateCheck):
             steps.append(self.step(target.alloc_at, target.alloc_event, f"allocates {name}"))
             steps.append(self.step(target.queued_at, target.queued_event, f"hands {name} to kfree_rcu"))
             steps.append(self.step(target.free_at, freed, f"frees {name} ({target.free_call}): it {where_to}"))
-        is_linked = target is not None and _was_linked(state.journal.events, event[4], target.free_at)
+        is_linked = target is not None and (
+            _was_linked(state.journal.events, event[4], target.free_at)
+            or (target.queued_at >= 0 and _was_linked(state.journal.events, event[4], target.queued_at))
+        )
         how = "still on a list when freed" if is_linked else f"{verb} {field}"
         locks = () if is_linked else task.lock_classes()
         silent = "; a wrong range is read, and KASAN would be silent" if is_recycled else ""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import tempfile
@@ -31,6 +32,8 @@ from stressvmap.version import __version__
 
 USAGE_STATUS: Final = 2
 HARNESS_STATUS: Final = 3
+FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""The machine's trouble, not ours."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 for _command_function in (stress, check, show, versions, soak, report):
@@ -72,6 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StressVmapError as error:
         return _fail(given, str(error), error.exit_status)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL_ERRNOS:
+            close_stdout()
+            where = error.filename or "to standard output"
+            return _fail(given, f"cannot write {where}: {error.strerror}", USAGE_STATUS)
         usage = getattr(error, "format_message", None)
         if callable(usage):
             return _fail(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from stressvmap.journal.events import SPACE_BACK, SPACE_OUT, TREE_ERASE, TREE_FIND, TREE_INSERT
+from stressvmap.kernel.locks import SpinLock
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.rbtree import AreaTree, RbNode
 from stressvmap.kernel.struct import Struct
@@ -97,12 +98,14 @@ class VmapArea(Struct):
 class VmapTree:
     """One rb-tree of areas with its sorted list (`vmap_area_root` and `vmap_area_list`, and their like).
 
-    Invariant: areas in one tree do not overlap. The caller holds the tree's lock.
+    Invariant: areas in one tree do not overlap. The caller holds `lock`: an operation is one step only because of that,
+    so one without it is told to the journal as an assertion that does not hold.
     """
 
-    def __init__(self, machine: Machine, name: str) -> None:
+    def __init__(self, machine: Machine, name: str, lock: SpinLock | None = None) -> None:
         self.machine = machine
         self.name = name
+        self.lock = lock
         self.tree = AreaTree(name == FREE)
 
     def areas(self) -> list[VmapArea]:
@@ -116,7 +119,7 @@ class VmapTree:
 
     def insert(self, area: VmapArea) -> bool:
         """insert_vmap_area: False, with a warning, if it overlaps what is there."""
-        self.machine.runtime.point(TREE_INSERT, area.id, self.name)
+        self._announce(TREE_INSERT, area.id)
         node = AreaNode(area.start_raw(), area.end_raw(), area, self.tree)
         if not self.tree.insert(node):
             self.machine.WARN_ON(True, f"an area to insert overlaps one in the {self.name} tree")
@@ -128,7 +131,7 @@ class VmapTree:
 
     def erase(self, area: VmapArea) -> None:
         """unlink_va."""
-        self.machine.runtime.point(TREE_ERASE, area.id, self.name)
+        self._announce(TREE_ERASE, area.id)
         area.touch(TREE_ERASE, "rb_node")
         if self.machine.WARN_ON(area.node is None, "the area is in no tree"):
             return
@@ -137,7 +140,7 @@ class VmapTree:
 
     def find(self, address: int) -> VmapArea | None:
         """__find_vmap_area: the area that contains `address`."""
-        self.machine.runtime.point(TREE_FIND, 0, self.name)
+        self._announce(TREE_FIND, 0)
         node = self.tree.find(address)
         area = None if node is None else _area(node)
         self.machine.record(TREE_FIND, 0 if area is None else area.id, self.name, address >> PAGE_SHIFT)
@@ -145,7 +148,7 @@ class VmapTree:
 
     def detach_all(self) -> list[VmapArea]:
         """Take everything out at once (root = RB_ROOT, list_replace_init), ascending."""
-        self.machine.runtime.point(TREE_ERASE, 0, self.name)
+        self._announce(TREE_ERASE, 0)
         areas = [_area(node) for node in self.tree.clear_and_detach()]
         for area in areas:
             area.node = None
@@ -157,7 +160,7 @@ class VmapTree:
         None, with a warning, on overlap.
         """
         machine = self.machine
-        machine.runtime.point(TREE_INSERT, area.id, self.name)
+        self._announce(TREE_INSERT, area.id)
         area.touch(TREE_INSERT, "rb_node")
         start, end = area.start_raw(), area.end_raw()
         neighbours = self.tree.neighbours_of(start, end)
@@ -191,7 +194,7 @@ class VmapTree:
         """__alloc_vmap_area: take `size` bytes, lowest fit: the address, or window_end. `get_spare` is asked for a
         struct only if a hole is split in two.
         """
-        self.machine.runtime.point(TREE_ERASE, 0, self.name)
+        self._announce(TREE_ERASE, 0)
         adjust = align > PAGE_SIZE and window_end - window_start != size
         node = self.tree.lowest_match(size, align, window_start, adjust)
         if node is None:
@@ -229,6 +232,12 @@ class VmapTree:
         self.tree.insert(area.node)
 
     # -- inside -------------------------------------------------------------------------------------------
+
+    def _announce(self, kind: int, object_id: int) -> None:
+        lock = self.lock
+        if lock is not None and lock.owner is not self.machine.runtime.current:
+            lock.assert_held()
+        self.machine.runtime.point(kind, object_id, self.name)
 
     def _settle(self, area: VmapArea) -> VmapArea:
         """Put `area` into the tree by itself. In the free tree the struct lives on as a node that means other

@@ -126,7 +126,12 @@ def _list_del(node: ListHead) -> None:
 
 
 def list_for_each_entry_rcu(head: ListHead) -> Iterator[Struct]:
-    """Walk as a lockless reader does: a node deleted meanwhile still leads on."""
+    """Walk as a lockless reader does: a node deleted meanwhile still leads on. It must be an RCU reader, as
+    CONFIG_PROVE_RCU_LIST asks.
+    """
+    task = head.machine.runtime.current
+    is_reader = task.rcu_depth > 0 or task.preempt_count > 0
+    head.machine.WARN_ON(not is_reader, "RCU-list traversed in non-reader section")
     node = head.load_next(READ_ONCE)
     while node is not head:
         node = _walked(node, head)

@@ -45,6 +45,8 @@ class Frames:
         self._free: list[int] = []
         self._next = FIRST_FRAME
         self._owners = 0
+        self.owned: set[int] = set()
+        """Frames handed out and not given back."""
 
     def alloc(self) -> int:
         """A frame with a new owner."""
@@ -54,11 +56,15 @@ class Frames:
             frame = self._next
             self._next += 1
         self._owners += 1
+        self.owned.add(frame)
         self.machine.record(FRAME_OWNER, frame, "", self._owners)
         return frame
 
     def free(self, frame: int) -> None:
-        """The frame belongs to the page allocator again."""
+        """The frame belongs to the page allocator again. One that does already is not freed twice (bad_page)."""
+        if self.machine.WARN_ON(frame not in self.owned, "a page is freed that nobody owns"):
+            return
+        self.owned.remove(frame)
         self._free.append(frame)
         self.machine.record(FRAME_OWNER, frame, "", 0)
 
@@ -122,6 +128,7 @@ class Memory:
     def set_direct_map_invalid_noflush(self, frame: int) -> None:
         """Take a frame out of the direct map; no TLB is told."""
         page = DIRECT_MAP_PAGE + frame
+        self.machine.WARN_ON(frame not in self.frames.owned, "the direct map is changed under a page that nobody owns")
         self.machine.record(UNMAP_BEGIN, page, "", page + 1)
         self.machine.runtime.point(PTE_CLEAR, -page, "pte")
         self.direct_map_holes.add(frame)
@@ -131,6 +138,7 @@ class Memory:
     def set_direct_map_default_noflush(self, frame: int) -> None:
         """Put a frame back into the direct map."""
         page = DIRECT_MAP_PAGE + frame
+        self.machine.WARN_ON(frame not in self.frames.owned, "the direct map is changed under a page that nobody owns")
         self.machine.runtime.point(PTE_SET, -page, "pte")
         self.direct_map_holes.discard(frame)
         self.machine.record(PTE_SET, page, frame, 0)

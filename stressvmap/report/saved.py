@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from stressvmap.errors import ConfigError, HarnessError
+from stressvmap.errors import ConfigError
 from stressvmap.result import CLEAN, INCONCLUSIVE, SCHEMA, VIOLATED, Finding, RunResult
 from stressvmap.version import __version__
 
@@ -87,7 +87,7 @@ def write_atomically(path: Path, text: str) -> None:
         scratch.replace(path)
     except OSError as error:
         scratch.unlink(missing_ok=True)
-        raise HarnessError(f"cannot write {path}: {error.strerror or error}") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def read_object(folder: Path) -> dict[str, Any]:

@@ -106,9 +106,9 @@ class Vmalloc:
         self.vmap_area_lock = DEFINE_SPINLOCK(machine, "vmap_area_lock")
         self.free_vmap_area_lock = DEFINE_SPINLOCK(machine, "free_vmap_area_lock")
         self.purge_vmap_area_lock = DEFINE_SPINLOCK(machine, "purge_vmap_area_lock")
-        self.vmap_area_root = VmapTree(machine, BUSY)
-        self.free_vmap_area_root = VmapTree(machine, FREE)
-        self.purge_vmap_area_root = VmapTree(machine, LAZY)
+        self.vmap_area_root = VmapTree(machine, BUSY, self.vmap_area_lock)
+        self.free_vmap_area_root = VmapTree(machine, FREE, self.free_vmap_area_lock)
+        self.purge_vmap_area_root = VmapTree(machine, LAZY, self.purge_vmap_area_lock)
         self.vmap_lazy_nr = AtomicLong(machine, "vmap_lazy_nr")
         self.vmap_block_queue: PerCpu[VmapBlockQueue] = PerCpu(machine, "vmap_block_queue", self._make_queue)
         self.ne_fit_preload_node: PerCpu[Cell[VmapArea | None]] = PerCpu(
@@ -183,6 +183,8 @@ class Vmalloc:
             ("window_start", self.VMALLOC_START >> PAGE_SHIFT),
             ("window_end", self.VMALLOC_END >> PAGE_SHIFT),
             ("vmap_lazy_nr", self.vmap_lazy_nr.value),
+            ("frames_owned", len(self.kernel.frames.owned)),
+            ("direct_map_holes", len(self.memory.direct_map_holes)),
         ):
             record(AUDIT_VALUE, 0, name, value)
         for cpu, queue in self.vmap_block_queue.instances():

@@ -99,7 +99,7 @@ WRONG_QUEUE: Final = (
             "8c61291fd850",
             "a dead block is reached through the list that was corrupted so",
         )
-        for call in ("vm_map_ram", "vm_unmap_aliases", "vfree_reset")
+        for call in ("vm_map_ram", "vm_unmap_aliases", "vfree_reset", "vmalloc", "vmalloc_reset")
     ),
 )
 """v6.5 to v6.9."""

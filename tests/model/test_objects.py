@@ -182,7 +182,9 @@ def found_but_not_unlinked() -> Until:
 def test_an_atomic_look_up_and_unlink_warns_the_second_caller_and_breaks_nothing() -> None:
     outcome = unmapped_twice(V6_4, until_in("free_unmap_vmap_area", ev.READ, "va_start"), ALIASES)
     assert outcome.checks == {"kernel-bug"}
-    assert outcome.only("kernel-bug").mechanism.mechanism == "no area at that address"
+    first, *others = [found.mechanism.mechanism for found in outcome.of("kernel-bug")]
+    assert first == "no area at that address"
+    assert set(others) <= {"a page is freed that nobody owns"}  # the caller's own double free of its pages
 
 
 # -- uninitialised reads ----------------------------------------------------------------------------------------------
