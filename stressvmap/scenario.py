@@ -56,6 +56,8 @@ class Scenario:
     """Chance that a worker unmaps what another task mapped."""
     migration_rate: float = 0.02
     """Expected involuntary migrations per operation; 0 pins tasks."""
+    hotplug_rate: float = 0.0
+    """Expected CPUs that go offline or come back per operation; its tasks move, its per-CPU data stay."""
     fault_rate: float = 0.02
     """Expected injected allocation failures per operation."""
     debug_pagealloc: bool = False
@@ -124,6 +126,7 @@ class Scenario:
             "aliases_rate",
             "cross_rate",
             "migration_rate",
+            "hotplug_rate",
             "fault_rate",
             "yield_rate",
         ):

@@ -201,6 +201,17 @@ class Machine:
         self.append((MIGRATED, task.id, cpu, task.function, old, "", cpu))
         return True
 
+    def cpu_down(self, cpu: int) -> None:
+        """Take a CPU offline on which nothing is pinned and no interrupt pending, in one step: its tasks move away.
+        The current task, if it was there, goes on when its new CPU is free.
+        """
+        to = next(other for other in self.online if other != cpu)
+        for task in self.runtime.tasks:
+            if task.cpu == cpu and not task.is_interrupt:
+                self._move(task, to)
+        self.set_online(cpu, False)
+        self.runtime.wait_for_cpu()
+
     def set_online(self, cpu: int, is_online: bool) -> None:
         """Change the online mask; the caller has emptied the CPU. A new list: somebody may be walking over the old
         one.

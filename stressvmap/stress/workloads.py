@@ -14,6 +14,8 @@ from stressvmap.kernel.slab import FAULT_KINDS, KMALLOC, KMEM_CACHE_ALLOC, XA_IN
 from stressvmap.program import (
     ALIASES,
     MAP,
+    OFFLINE,
+    ONLINE,
     PAUSE,
     PROBE,
     TOUCH,
@@ -85,7 +87,11 @@ def draw(scenario: Scenario, seed: int, execution: int) -> Program:
     tasks = []
     for worker in range(drawer.workers):
         ops = workload(drawer, worker)
-        tasks.append(TaskProgram(online[worker % len(online)], tuple(_with_witnesses(drawer, ops)), "worker"))
+        tasks.append(
+            TaskProgram(
+                online[worker % len(online)], tuple(_with_hotplug(drawer, _with_witnesses(drawer, ops))), "worker"
+            )
+        )
     for flusher in range(scenario.flushers):
         tasks.append(TaskProgram(online[(drawer.workers - 1 - flusher) % len(online)], _flusher(drawer), "flusher"))
     operations = sum(len(task.ops) for task in tasks)
@@ -248,6 +254,20 @@ def _with_witnesses(drawer: _Drawer, ops: list[ProgramOp]) -> list[ProgramOp]:
             out += [ProgramOp(PROBE, slot) for slot in emptied[-2:]]
         if emptied and drawer.chance(0.15):
             out.append(ProgramOp(PROBE, drawer.random.choice(emptied)))
+    return out
+
+
+def _with_hotplug(drawer: _Drawer, ops: list[ProgramOp]) -> list[ProgramOp]:
+    """Add CPUs that go offline, and come back or not."""
+    rate = drawer.scenario.hotplug_rate
+    if not rate:
+        return ops
+    out: list[ProgramOp] = []
+    for op in ops:
+        out.append(op)
+        if drawer.chance(rate):
+            cpu = drawer.random.choice(drawer.scenario.possible_cpus())
+            out.append(ProgramOp(drawer.random.choice((OFFLINE, ONLINE)), 0, cpu))
     return out
 
 

@@ -250,12 +250,8 @@ class ModelBackend:
             return False
         if cpu in runtime.pinned_by or cpu in runtime.interrupted_by or self.kernel.memory.has_interrupts_pending(cpu):
             return False
-        others = [other for other in machine.online if other != cpu]
-        for task in runtime.tasks:
-            if task.cpu == cpu and not task.is_interrupt:
-                machine.move(task, others[0])
         self.kernel.memory.empty_tlb(cpu)
-        machine.set_online(cpu, False)
+        machine.cpu_down(cpu)
         return True
 
     def _op_online(self, op: ProgramOp) -> bool:

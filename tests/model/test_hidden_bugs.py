@@ -7,10 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
+from stressvmap.config import RunSpec
 from stressvmap.kernel.areas import VmapArea
 from stressvmap.kernel.function import kernel_function, kernel_function_named
 from stressvmap.kernel.lists import ListHead, list_add_tail, list_del_rcu
+from stressvmap.kernel.xarray import XArray
 from stressvmap.ranges import PAGE_SHIFT
+from stressvmap.scenario import Scenario
+from stressvmap.stress.engine import Engine
 from stressvmap.vmalloc.base import Vmalloc
 from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue, VmStruct
 from stressvmap.vmalloc.v6_4 import V6_4
@@ -201,3 +205,31 @@ class SwapsTheHull(V6_5):
 def test_a_flush_computed_as_everything_is_senseless() -> None:
     outcome = alone(SwapsTheHull, map_(0, 1), unmap(0), ALIASES)
     assert "flush-range-sanity" in {found.check for found in outcome.violations}
+
+
+class HashesByOnlineCpus(V6_4):
+    """addr_to_vb_xa takes the number of online CPUs, which changes, for that of possible ones."""
+
+    def addr_to_vb_xa(self, addr: int) -> XArray[VmapBlock]:
+        index = (addr // self.VMAP_BLOCK_SIZE) % len(self.machine.online)
+        return self.vmap_block_queue.per_cpu(self.machine.possible[index]).vmap_blocks
+
+
+def hotplugged(version: str, executions: int) -> Engine:
+    scenario = Scenario(cpus=3, tasks_per_cpu=2, operations=6, hotplug_rate=0.2)
+    engine = Engine(RunSpec(version=version, runtime="controlled", scenario=scenario, schedules=executions), None)
+    while not engine.is_over(0.0):
+        engine.step()
+    engine.finish()
+    return engine
+
+
+def test_a_hash_that_changes_with_the_online_cpus_is_found_by_hotplug() -> None:
+    engine = hotplugged(f"{__file__}:HashesByOnlineCpus", 20)
+    assert "kernel-bug" in {finding.check for finding in engine.tally.findings.values() if not finding.known}
+
+
+def test_cpus_that_come_and_go_break_nothing_in_a_good_version() -> None:
+    engine = hotplugged("v6.5", 40)
+    assert [finding.message for finding in engine.tally.findings.values() if not finding.known] == []
+    assert engine.tally.gave_up == 0
