@@ -45,7 +45,7 @@ from stressvmap.errors import ConfigError, HarnessError, JournalFormatError
 from stressvmap.journal.events import AUDIT, B_IS_SYMBOL, GROUND, KIND_NAMES, OPERATIONS, Event
 from stressvmap.journal.journal import FORMAT_VERSION, Journal
 
-CHUNK_EVENTS: Final = 1 << 16
+CHUNK_EVENTS: Final = 512
 """Most events of a chunk."""
 EVENTS_MAX: Final = 1 << 23
 """Most events `read` holds in memory unless told otherwise (about a gigabyte of them)."""

@@ -221,7 +221,7 @@ def test_a_cut_journal_gives_its_whole_chunks_and_says_where_it_was_cut(path: Pa
     path.write_bytes(data[:end])
     found = read(path)
     assert found.events == list(journal.events)[: 2 * CHUNK_EVENTS]
-    assert found.damage == f"the first 131072 events of an unknown number; cut at byte {end}"
+    assert found.damage == f"the first 1024 events of an unknown number; cut at byte {end}"
     assert not found.complete
 
 
@@ -280,7 +280,7 @@ def test_a_damaged_chunk_ends_what_is_read_and_is_named(path: Path) -> None:
     path.write_bytes(data)
     found = read(path)
     assert len(found.events) == CHUNK_EVENTS
-    assert found.damage.startswith(f"the first 65536 events of an unknown number; damaged at byte {at}: ")
+    assert found.damage.startswith(f"the first 512 events of an unknown number; damaged at byte {at}: ")
 
 
 def test_a_gap_in_the_numbering_is_named_and_nothing_after_it_is_used(path: Path) -> None:
@@ -290,7 +290,7 @@ def test_a_gap_in_the_numbering_is_named_and_nothing_after_it_is_used(path: Path
     path.write_bytes(data[: offsets[1]] + data[offsets[2] :])
     found = read(path)
     assert len(found.events) == CHUNK_EVENTS
-    assert "events 65536 to 131071 are missing" in found.damage
+    assert "events 512 to 1023 are missing" in found.damage
 
 
 def test_a_chunk_that_comes_twice_is_a_fault_in_the_numbering(path: Path) -> None:
@@ -306,7 +306,7 @@ def test_a_missing_last_chunk_is_told_by_the_end_marker(path: Path) -> None:
     data = path.read_bytes()
     offsets = record_offsets(data)
     path.write_bytes(data[: offsets[1]] + data[offsets[2] :])
-    assert read(path).damage.startswith("the first 65536 of 65545 events")
+    assert read(path).damage.startswith("the first 512 of 521 events")
 
 
 def test_a_header_of_another_journal_is_told_by_the_digest(path: Path) -> None:
@@ -329,7 +329,7 @@ def test_more_events_than_are_to_be_held_are_not_read(path: Path) -> None:
     found = read(path, events_max=CHUNK_EVENTS)
     assert len(found.events) == CHUNK_EVENTS
     assert not found.complete
-    assert "more than 65536 are not read at once" in found.damage
+    assert "more than 512 are not read at once" in found.damage
 
 
 # -- no journal -------------------------------------------------------------------------------------------
