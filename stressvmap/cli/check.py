@@ -12,6 +12,7 @@ from stressvmap.cli.options import Checks, Json, Limits, Quiet, Verbose, limits_
 from stressvmap.cli.output import print_lines, print_object, start_log
 from stressvmap.journal.events import API_END, FLUSH_END
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.sanity import checked
 from stressvmap.journal.store import read
 from stressvmap.report.saved import Summary
 from stressvmap.report.verdict import render
@@ -39,7 +40,7 @@ def check(
         stressvmap check logs/<run>/journals/<name>.svj
     """
     start_log(verbose, is_quiet=quiet)
-    result = check_journal(read(journal), str(journal), tuple(check or ()), limits_of(limit))
+    result = check_journal(checked(read(journal), str(journal)), str(journal), tuple(check or ()), limits_of(limit))
     summary = Summary(COMMAND, [result])
     if json:
         print_object(summary.as_dict())

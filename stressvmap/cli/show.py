@@ -14,6 +14,7 @@ from stressvmap.cli.output import complain, print_object, print_raw, start_log
 from stressvmap.errors import ConfigError
 from stressvmap.journal.events import KIND_NAMES, Event
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.sanity import checked
 from stressvmap.journal.store import read
 from stressvmap.report.saved import to_json, write_atomically
 from stressvmap.report.timeline import (
@@ -71,7 +72,7 @@ def show(
         raise ConfigError("--trace writes the whole journal: leave --cpu, --task, --range and --event out")
     if out is not None and trace is None:
         raise ConfigError("--out is where --trace writes to: say which, --trace perfetto or --trace ftrace")
-    recorded = read(journal)
+    recorded = checked(read(journal), str(journal))
     if trace is not None:
         target = _write_timeline(recorded, trace, out or journal.with_name(journal.name + _SUFFIXES[trace]))
         if json:
