@@ -64,7 +64,8 @@ class ListCorruption(StateCheck):
             self._blame_writers(event)
         task = state.task(event)
         guards = {int(held[0]) for held in task.held if held[1] == QUEUE_LOCK}
-        wrong = self._first_wrong({state.listed_on.get((event[4], FREE_LIST_NODE), NOWHERE), *guards})
+        listed_on = (state.listed_on.get((touched, FREE_LIST_NODE), NOWHERE) for touched in (event[4], event[6]))
+        wrong = self._first_wrong({event[6], *listed_on, *guards})
         neighbour = self.object_name(state.object(event[6]), event[6]) if event[6] else "a poisoned pointer"
         steps = [self.step(number, event, f"its neighbour {neighbour} does not point back")]
         writer = state.list_writers.get(event[6])
@@ -117,8 +118,9 @@ class ListCorruption(StateCheck):
 
     def on_audit_end(self, number: int, event: Event) -> None:
         snapshot = self.state.snapshot
+        heads = {fields["cpu"]: queue for queue, fields in snapshot.fields.items() if "cpu" in fields}
         for object_id, which, cpu, at in snapshot.broken:
-            head = self.state.listed_on.get((object_id, FREE_LIST_NODE), object_id)
+            head = heads.get(cpu, self.state.listed_on.get((object_id, FREE_LIST_NODE), object_id))
             self._at_rest(
                 at, event, BROKEN, head, f"the {which} list of CPU {cpu} is broken at {self._name(object_id)}"
             )
@@ -127,7 +129,8 @@ class ListCorruption(StateCheck):
         for block, fields in snapshot.fields.items():
             has_space = fields.get("free", 0) > 0
             cpus = snapshot.listed.get(block, [])
-            head = self.state.listed_on.get((block, FREE_LIST_NODE), NOWHERE)
+            listed_on = self.state.listed_on.get((block, FREE_LIST_NODE), NOWHERE)
+            head = heads.get(cpus[0], listed_on) if cpus else listed_on
             if has_space and not cpus:
                 self._at_rest(
                     number,

@@ -95,7 +95,8 @@ STOPPED: Final = 81
 BLOCKED: Final = 82
 # -- audit (c and a are integers, b a symbol)
 AUDIT_BEGIN: Final = 128  # b="rest" (everything drained), "between" (no call under way)
-# a=block object c=value b=field: free, dirty, dirty_min, dirty_max, used (bits set), mapped (PTEs), va_start (page)
+# a=block c=value b=field: free, dirty, dirty_min, dirty_max, used (bits set), mapped (PTEs), va_start (page);
+# b="cpu": a is the queue of CPU c
 AUDIT_FIELD: Final = 129
 AUDIT_LISTED: Final = 130  # a=block object (reached by walking head -> next) b="free" c=CPU owning the list
 AUDIT_INDEXED: Final = 131  # a=block object b="vmap_blocks" c=index in pages (block start)

@@ -201,6 +201,7 @@ class Vmalloc:
 
     def _audit_queue(self, cpu: int, queue: VmapBlockQueue) -> None:
         record = self.machine.record
+        record(AUDIT_FIELD, queue.id, "cpu", cpu)
         node, previous = queue.free.next, queue.free
         limit = len(self.machine.live) + 1
         while node is not None and node is not queue.free and limit:

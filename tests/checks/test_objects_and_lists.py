@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """use-after-free, uninitialised-read and list-corruption."""
 
+import pytest
+
 from stressvmap.journal import events as ev
 from tests.checks.recording import ALIASES, AREA, BLOCK, Recording
 
@@ -158,3 +160,24 @@ def test_a_list_that_is_broken_at_rest() -> None:
     j.add(ev.AUDIT_LIST_BROKEN, 0, block, "free", 1)
     j.add(ev.AUDIT_END, 0)
     assert j.violation(LIST).mechanism.mechanism == "next->prev does not point back at rest"
+
+
+@pytest.mark.parametrize(("broken_cpu", "is_put_down"), [(0, True), (1, False)])
+def test_a_list_broken_at_rest_is_put_down_to_a_wrong_lock_of_that_list_alone(
+    broken_cpu: int, *, is_put_down: bool
+) -> None:
+    """The block at which it shows is off every list by then: the audit says which CPU's list it was reached on."""
+    j = Recording()
+    right, wrong = j.object(1, "vmap_block_queue"), j.object(1, "vmap_block_queue")
+    block = j.block(1, free=4, head=right)
+    j.begin(2, ALIASES)
+    j.lock(2, wrong, "vbq->lock")
+    j.add(ev.LIST_DEL, 2, block, "free_list")
+    j.unlock(2, wrong, "vbq->lock")
+    j.end(2, ALIASES)
+    j.add(ev.AUDIT_BEGIN, 0, 0, "rest")
+    j.add(ev.AUDIT_FIELD, 0, right, "cpu", 0)
+    j.add(ev.AUDIT_FIELD, 0, wrong, "cpu", 1)
+    j.add(ev.AUDIT_LIST_BROKEN, 0, block, "free", broken_cpu)
+    j.add(ev.AUDIT_END, 0)
+    assert (j.violation(LIST).mechanism.mechanism == "changed under another list's lock") is is_put_down
