@@ -7,6 +7,7 @@ before it is kept, and the journal is incomplete. Journals made in this process 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from stressvmap.journal.events import (
     API_BEGIN,
     API_END,
     AUDIT_AREA,
+    CPU_OFFLINE,
+    CPU_ONLINE,
     FULL_END,
     SPACE_BACK,
     SPACE_OUT,
@@ -26,15 +29,20 @@ from stressvmap.journal.journal import Journal
 
 CPUS_MAX: Final = 4096
 TASKS_MAX: Final = 1 << 31
-PAGES_MAX: Final = 1 << 24
-"""Most pages of one mapping or unmapping (64 GiB)."""
+PAGES_MAX: Final = 1 << 20
+"""Most pages of one mapping or unmapping (4 GiB)."""
+PAGES_TOTAL_MAX: Final = 1 << 24
+"""Most pages of all of them together: checks go through them page by page."""
 NUMBER_MAX: Final = 1 << 80
 WALKED: Final = frozenset({UNMAP_BEGIN, UNMAP_END})
 """Kinds whose range a check goes through page by page."""
 RANGES: Final = WALKED | {SPACE_OUT, SPACE_BACK, AUDIT_AREA}
 """Kinds whose a and c are the start and end of a range that lies in the address space."""
+CPU_KINDS: Final = frozenset({CPU_ONLINE, CPU_OFFLINE})
+"""Kinds whose a is a CPU."""
 SIZES: Final = frozenset({API_BEGIN, API_END})
 """Kinds whose c is a number of pages."""
+PAGED: Final = WALKED | SIZES
 
 
 def checked(journal: Journal, name: str) -> Journal:
@@ -42,12 +50,23 @@ def checked(journal: Journal, name: str) -> Journal:
     for key, is_right in _HEADER.items():
         if key in journal.header and not is_right(journal.header[key]):
             raise JournalFormatError(f"{name}: the header's {key} is {_short(journal.header[key])}, which it cannot be")
+    if not _is_text(_text_of(journal.header)) or not _is_text(journal.damage):
+        raise JournalFormatError(f"{name}: its header or end has text that is no Unicode")
+    pages = 0
     for number, event in enumerate(journal.events):
         reason = _nonsense(event)
+        if not reason and event[0] in PAGED:
+            pages += event[6] if event[0] in SIZES else event[6] - event[4]
+            reason = "more pages than a journal can be checked for" if pages > PAGES_TOTAL_MAX else ""
         if reason:
             damage = f"the first {number} events of {len(journal.events)}: event {number} has {reason}"
             return Journal(journal.header, list(journal.events[:number]), journal.streams, False, damage)
     return journal
+
+
+def _text_of(header: dict[str, Any]) -> str:
+    """All the text of a header."""
+    return json.dumps(header, ensure_ascii=False, default=str)
 
 
 def _nonsense(event: Event) -> str:
@@ -61,6 +80,8 @@ def _nonsense(event: Event) -> str:
         return "a number of more than 80 bits"
     if not _is_text(function) or (isinstance(b, str) and not _is_text(b)):
         return "text that is no Unicode"
+    if kind in CPU_KINDS and not 0 <= a < CPUS_MAX:
+        return f"CPU {a}"
     if kind in RANGES and not (0 <= a <= c <= FULL_END and (c - a <= PAGES_MAX or kind not in WALKED)):
         return f"a range of pages [{a:#x}, {c:#x})"
     if kind in SIZES and not (0 <= a <= FULL_END and 0 <= c <= PAGES_MAX):

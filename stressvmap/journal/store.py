@@ -46,7 +46,9 @@ from stressvmap.journal.events import AUDIT, B_IS_SYMBOL, GROUND, KIND_NAMES, OP
 from stressvmap.journal.journal import FORMAT_VERSION, Journal
 
 CHUNK_EVENTS: Final = 512
-"""Most events of a chunk."""
+"""Most events of a chunk that is written: what a cut may lose."""
+CHUNK_EVENTS_READ_MAX: Final = 1 << 16
+"""Most events of a chunk that is read."""
 EVENTS_MAX: Final = 1 << 23
 """Most events `read` holds in memory unless told otherwise (about a gigabyte of them)."""
 
@@ -450,7 +452,7 @@ class _Reader:
         tag, number, count, payload_bytes, payload_crc = _HEAD.unpack(head)
         if tag not in (_EVENTS_TAG, _DONE_TAG) or payload_bytes > _PAYLOAD_BYTES_MAX:
             raise _Damage(f"a record of an unknown kind or of an impossible size ({payload_bytes} bytes)")
-        if tag == _EVENTS_TAG and not 0 < count <= CHUNK_EVENTS:
+        if tag == _EVENTS_TAG and not 0 < count <= CHUNK_EVENTS_READ_MAX:
             raise _Damage(f"a chunk of an impossible number of events ({count})")
         payload = self.file.read(payload_bytes)
         if len(payload) < payload_bytes:

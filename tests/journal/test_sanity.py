@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from stressvmap.errors import JournalFormatError
-from stressvmap.journal.events import API_BEGIN, API_END, FULL_END, TLB_INVALIDATE, UNMAP_BEGIN, UNMAP_END, Event
+from stressvmap.journal.events import (
+    API_BEGIN,
+    API_END,
+    CPU_OFFLINE,
+    FULL_END,
+    TLB_INVALIDATE,
+    UNMAP_BEGIN,
+    UNMAP_END,
+    Event,
+)
 from stressvmap.journal.journal import Journal
 from stressvmap.journal.sanity import PAGES_MAX, checked
 from stressvmap.scenario import Scenario
@@ -52,9 +61,10 @@ def test_a_header_of_the_wrong_shape_is_bad_input_that_names_the_key(key: str, v
     [
         ((TLB_INVALIDATE, 1, -3, "", 0, "", 5), "CPU -3"),
         ((TLB_INVALIDATE, 1, 1 << 40, "", 0, "", 5), "CPU 1099511627776"),
+        ((CPU_OFFLINE, 1, 0, "", 1 << 60, "", 0), "CPU 1152921504606846976"),
         ((API_BEGIN, -1, 0, "", 0, "vfree", 0), "task -1"),
         ((API_END, 1, 0, "", 0x100, "vm_map_ram", 1 << 40), "1099511627776 pages at page 0x100"),
-        ((UNMAP_BEGIN, 1, 0, "", 0, "", PAGES_MAX + 1), r"a range of pages \[0x0, 0x1000001\)"),
+        ((UNMAP_BEGIN, 1, 0, "", 0, "", PAGES_MAX + 1), r"a range of pages \[0x0, 0x100001\)"),
         ((UNMAP_END, 1, 0, "", 9, "", 3), r"a range of pages \[0x9, 0x3\)"),
         ((API_BEGIN, 1, 0, "", 0, "\udcff", 0), "text that is no Unicode"),
         ((API_BEGIN, 1, 0, "\ud800", 0, "vfree", 0), "text that is no Unicode"),
@@ -76,3 +86,15 @@ def test_what_the_model_records_and_a_full_invalidation_are_left_as_they_are() -
     assert checked(journal, "j") is journal
     full = Journal({}, [(TLB_INVALIDATE, 1, 0, "", 0, "", FULL_END)])
     assert checked(full, "j") is full
+
+
+def test_text_that_is_no_unicode_anywhere_in_the_header_or_the_end_is_bad_input() -> None:
+    for journal in (Journal({"note": ["\ud800"]}, [SOUND]), Journal({}, [SOUND], damage="\ud800", complete=False)):
+        with pytest.raises(JournalFormatError, match="no Unicode"):
+            checked(journal, "there.svj")
+
+
+def test_more_pages_than_can_be_checked_in_time_end_the_readable_part() -> None:
+    many: Event = (API_BEGIN, 1, 0, "", 0, "vfree", PAGES_MAX)
+    found = checked(Journal({}, [many] * 100), "there.svj")
+    assert (len(found.events), found.complete) == (16, False)
