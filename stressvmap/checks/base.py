@@ -142,8 +142,11 @@ def feed(journal: Journal, observers: Sequence[Check]) -> None:
     feeder.finish()
 
 
-def run_checks(journal: Journal, state: Check, checks: Iterable[Check]) -> Verdict:
-    """Run those of `checks` that can run on `journal`, after the derived `state` they share."""
+def run_checks(journal: Journal, state: Check, checks: Iterable[Check], observers: Iterable[Check] = ()) -> Verdict:
+    """Run those of `checks` and `observers` that can run on `journal`, after the derived `state` they share.
+
+    The violations found are handed over: the checks keep none, so that they serve any number of executions.
+    """
     verdict = Verdict()
     able: list[Check] = []
     for check in checks:
@@ -152,9 +155,9 @@ def run_checks(journal: Journal, state: Check, checks: Iterable[Check]) -> Verdi
             verdict.not_run[check.NAME] = reason
         else:
             able.append(check)
-    before = {check.NAME: len(check.violations) for check in able}
-    feed(journal, [state, *able])
+    feed(journal, [state, *able, *(observer for observer in observers if not observer.cannot_run_on(journal))])
     for check in able:
-        verdict.violations.extend(check.violations[before[check.NAME] :])
+        verdict.violations.extend(check.violations)
+        check.violations.clear()
     verdict.violations.sort(key=lambda violation: violation.at)
     return verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from stressvmap.checks.base import Check, Verdict, feed
+from stressvmap.checks.base import Check, Verdict, run_checks
 from stressvmap.checks.registry import all_checks, not_in_this_release
 from stressvmap.checks.state import State
 from stressvmap.checks.windows import Windows
@@ -25,22 +25,8 @@ class Judge:
 
     def execution(self, journal: Journal) -> Verdict:
         """Judge one execution."""
-        verdict = Verdict(not_run=dict(self.not_run))
-        able: list[Check] = []
-        for check in self.checks:
-            reason = check.cannot_run_on(journal)
-            if reason:
-                verdict.not_run[check.NAME] = reason
-            else:
-                able.append(check)
-        observers: list[Check] = [self.state, *able]
-        if not self.windows.cannot_run_on(journal):
-            observers.append(self.windows)
-        feed(journal, observers)
-        for check in able:
-            verdict.violations.extend(check.violations)
-            check.violations.clear()
-        verdict.violations.sort(key=lambda violation: violation.at)
+        verdict = run_checks(journal, self.state, self.checks, [self.windows])
+        verdict.not_run = {**self.not_run, **verdict.not_run}
         return verdict
 
     def metrics(self) -> dict[str, int]:
