@@ -6,7 +6,10 @@ The metrics themselves are always counted (costs.py, which defines each). A limi
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from stressvmap.checks.base import Handler, Mechanism
+from stressvmap.checks.costs import FlushCost
 from stressvmap.checks.state import State
 from stressvmap.checks.story import StateCheck
 from stressvmap.checks.world import PURGE_LOCK
@@ -26,58 +29,56 @@ class LimitCheck(StateCheck):
         return self.limit is not None and value > self.limit
 
 
-class ExcessFlush(LimitCheck):
+class FlushLimit(LimitCheck):
+    """A cost of one flush, taken at its start. Subclasses say which cost, and how it is told."""
+
+    NEEDS = frozenset({FLUSH_BEGIN})
+    MECHANISM: ClassVar[str] = ""
+    TOLD: ClassVar[str] = ""
+
+    def cost_of(self, cost: FlushCost) -> int:
+        """The pages that the limit is about."""
+        raise NotImplementedError
+
+    def handlers(self) -> dict[int, Handler]:
+        return {FLUSH_BEGIN: self.on_flush_begin} if self.limit is not None else {}
+
+    def on_flush_begin(self, number: int, event: Event) -> None:
+        cost = self.state.costs.last_flush
+        if cost is None or not self.over(self.cost_of(cost)):
+            return
+        where = PageRange(cost.flush.args_start, min(cost.flush.args_end, FULL_END))
+        entry = self.state.entry_of(event)
+        self.report(
+            number,
+            Mechanism(self.NAME, (entry,), "flush", self.MECHANISM, coarse=self.state.is_coarse),
+            f"a flush of {where} covers {self.cost_of(cost)} pages that {self.TOLD}",
+            [self.step(number, event, f"flushes {cost.flushed} pages, of which {cost.owed} are owed")],
+            f"should have been: at most {self.limit:g}",
+            where,
+        )
+
+
+class ExcessFlush(FlushLimit):
     """One flush covers at most `limit` pages that no CPU owed: *flushed* minus *owed*, at its start."""
 
     NAME = "excess-flush"
-    NEEDS = frozenset({FLUSH_BEGIN})
+    MECHANISM = "more pages than the limit beyond those owed"
+    TOLD = "no CPU owed"
 
-    def handlers(self) -> dict[int, Handler]:
-        return {FLUSH_BEGIN: self.on_flush_begin} if self.limit is not None else {}
-
-    def on_flush_begin(self, number: int, event: Event) -> None:
-        cost = self.state.costs.last_flush
-        if cost is None or not self.over(cost.excess):
-            return
-        where = PageRange(cost.flush.args_start, min(cost.flush.args_end, FULL_END))
-        entry = self.state.entry_of(event)
-        self.report(
-            number,
-            Mechanism(
-                self.NAME, (entry,), "flush", "more pages than the limit beyond those owed", coarse=self.state.is_coarse
-            ),
-            f"a flush of {where} covers {cost.excess} pages that no CPU owed",
-            [self.step(number, event, f"flushes {cost.flushed} pages, of which {cost.owed} are owed")],
-            f"should have been: at most {self.limit:g}",
-            where,
-        )
+    def cost_of(self, cost: FlushCost) -> int:
+        return cost.excess
 
 
-class ReFlush(LimitCheck):
+class ReFlush(FlushLimit):
     """One flush covers at most `limit` pages that were unmapped, flushed since, and not mapped again."""
 
     NAME = "re-flush"
-    NEEDS = frozenset({FLUSH_BEGIN})
+    MECHANISM = "more pages than the limit flushed again"
+    TOLD = "were flushed since their unmapping"
 
-    def handlers(self) -> dict[int, Handler]:
-        return {FLUSH_BEGIN: self.on_flush_begin} if self.limit is not None else {}
-
-    def on_flush_begin(self, number: int, event: Event) -> None:
-        cost = self.state.costs.last_flush
-        if cost is None or not self.over(cost.reflushed):
-            return
-        where = PageRange(cost.flush.args_start, min(cost.flush.args_end, FULL_END))
-        entry = self.state.entry_of(event)
-        self.report(
-            number,
-            Mechanism(
-                self.NAME, (entry,), "flush", "more pages than the limit flushed again", coarse=self.state.is_coarse
-            ),
-            f"a flush of {where} covers {cost.reflushed} pages that were flushed since their unmapping",
-            [self.step(number, event, f"flushes {cost.flushed} pages, of which {cost.owed} are owed")],
-            f"should have been: at most {self.limit:g}",
-            where,
-        )
+    def cost_of(self, cost: FlushCost) -> int:
+        return cost.reflushed
 
 
 class DoubleCount(LimitCheck):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 
-from stressvmap.runtime.task import Task
+from stressvmap.runtime.task import Task, TaskKilled
 
 DONE = "done"
 DEADLOCK = "deadlock"
@@ -138,6 +138,12 @@ class Runtime:
         self.interrupted_by = {}
         self.irqs_off = set()
         self.current = Task(0, "boot", 0, _no_body)
+
+    def unwind(self, task: Task) -> None:
+        """A point after the end: the first one kills the task, those of its unwinding do nothing."""
+        if not task.is_dead:
+            task.is_dead = True
+            raise TaskKilled
 
     def seal(self, reason: str) -> None:
         """End the execution: record why, close the journal, make points inert. Tasks are unwound after this."""

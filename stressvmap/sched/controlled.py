@@ -52,7 +52,7 @@ class ControlledRuntime(Runtime):
         """Announce an operation; switches when the granted points are used up."""
         task = self.current
         if self.is_sealed:
-            self._unwind(task)
+            self.unwind(task)
             return
         task.pending_kind = kind
         task.pending_object = object_id
@@ -74,7 +74,7 @@ class ControlledRuntime(Runtime):
         """Block the current task and run another."""
         task = self.current
         if self.is_sealed:
-            self._unwind(task)
+            self.unwind(task)
             raise TaskKilled
         task.is_parked = True
         self._ready.remove(task)
@@ -109,7 +109,7 @@ class ControlledRuntime(Runtime):
     def draw(self, n: int) -> int:
         """Ask the strategy, and record the answer."""
         if self.is_sealed:
-            self._unwind(self.current)
+            self.unwind(self.current)
             return 0
         value = self.strategy.draw(n)
         self.schedule.draws.append(value)
@@ -286,12 +286,6 @@ class ControlledRuntime(Runtime):
             task.context = slot
             return
         self._enter(task)
-
-    def _unwind(self, task: Task) -> None:
-        """A point after the end: the first one kills the task, those of its unwinding do nothing."""
-        if not task.is_dead:
-            task.is_dead = True
-            raise TaskKilled
 
     def _unwind_all(self) -> None:
         for task in self.tasks:

@@ -27,9 +27,7 @@ class SequentialRuntime(Runtime):
         """Count the step."""
         task = self.current
         if self.is_sealed:
-            if not task.is_dead:
-                task.is_dead = True
-                raise TaskKilled
+            self.unwind(task)
             return
         task.pending_kind = kind
         task.pending_object = object_id

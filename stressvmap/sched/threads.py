@@ -67,9 +67,7 @@ class ThreadRuntime(Runtime):
         """Announce an operation; now and then gives way to whichever thread the operating system picks."""
         task = self.current
         if self.is_sealed:
-            if not task.is_dead:
-                task.is_dead = True
-                raise TaskKilled
+            self.unwind(task)
             return
         task.pending_kind = kind
         task.pending_object = object_id
