@@ -178,7 +178,9 @@ class InsistsOnEmptyBlocks(V6_5):
     ],
 )
 def test_the_state_machine_catches(mutant: type[Vmalloc], check: str) -> None:
-    at_first_sight = settings(database=None, report_multiple_bugs=False, phases=(Phase.generate,))
+    at_first_sight = settings(
+        database=None, report_multiple_bugs=False, phases=(Phase.generate,), max_examples=2000, derandomize=True
+    )
     with pytest.raises(VmapViolation) as caught:
         run_state_machine_as_test(machine(mutant, checks=[check]), settings=at_first_sight)
     assert str(caught.value).startswith(check + ": ")
