@@ -296,7 +296,8 @@ def register_profiles() -> None:
     """
     health = (HealthCheck.too_slow, HealthCheck.data_too_large)
     phases = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
-    base = settings(deadline=None, print_blob=True, suppress_health_check=health, phases=phases)
+    default = settings.get_profile("default")  # not the one in force, which on a CI machine is Hypothesis's own for CI
+    base = settings(default, deadline=None, print_blob=True, suppress_health_check=health, phases=phases)
     settings.register_profile("dev", base, max_examples=150, stateful_step_count=50)
     settings.register_profile("ci", base, max_examples=300, stateful_step_count=50, derandomize=True)
     settings.register_profile("nightly", base, max_examples=10_000, stateful_step_count=100)
