@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import Phase, seed, settings
-from hypothesis.errors import InvalidArgument
 from hypothesis.stateful import run_state_machine_as_test
 
 import stressvmap.testing
@@ -258,8 +257,3 @@ def test_the_profiles_differ_in_effort_and_only_ci_draws_the_same_each_time() ->
     assert [profile.derandomize for profile in (dev, ci, nightly)] == [False, True, False]
     assert all(profile.deadline is None and profile.print_blob for profile in (dev, ci, nightly))
     assert all(Phase.explain not in profile.phases for profile in (dev, ci, nightly))
-
-
-def test_a_profile_nobody_registered_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="hourly"):
-        settings.load_profile("hourly")
