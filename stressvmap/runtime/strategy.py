@@ -21,10 +21,30 @@ class Strategy:
 
     wants_wakeups: bool = False
     """Whether it must be asked again as soon as another task becomes enabled (PCT needs that)."""
+    calibration: int = 0
+    """Executions whose lengths it wants to know before its first (`calibrate`)."""
+    points: int = 0
+    """Scheduling points of this execution so far; the runtime sets it before each `decide`."""
+
+    @property
+    def label(self) -> str:
+        """Its name with its parameters, as `--strategy` takes it; of a portfolio, the strategy of this execution."""
+        return type(self).__name__
+
+    def calibrate(self, lengths: Sequence[int]) -> None:
+        """Told once, before the first `begin`: the lengths, in points, of the run's first `calibration` programs under
+        the random walk. A function of scenario, version and seed alone, so execution i still depends on nothing else.
+        """
 
     def begin(self, execution: int) -> None:
         """Execution number `execution` starts. Everything decided depends on the seed and this number alone."""
         raise NotImplementedError
+
+    def trial(self) -> Strategy | None:
+        """After `begin`: a strategy under which this execution's program is to be run once beforehand, unjudged, so
+        that what it sees is known (SURW needs that); None if no such run is wanted.
+        """
+        return None
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """The task to run and for how many points (at least 1). `enabled` is not empty, ascending by id; each task's

@@ -187,8 +187,10 @@ class ControlledRuntime(Runtime):
             is_done = all(self.is_finished(t) for t in self.tasks)
             self._reason = DONE if is_done else DEADLOCK
             return None
+        strategy = self.strategy
+        strategy.points = self.points
         try:
-            chosen, count = self.strategy.decide(enabled, task, why)
+            chosen, count = strategy.decide(enabled, task, why)
         except (
             BaseException
         ) as error:  # not to be raised here: it would go through the code of whichever task was running

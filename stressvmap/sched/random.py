@@ -19,6 +19,11 @@ class RandomStrategy(Strategy):
         self.seed = seed
         self._random = Random(0)
 
+    @property
+    def label(self) -> str:
+        """As `--strategy` takes it."""
+        return "random"
+
     def begin(self, execution: int) -> None:
         """Seed this execution."""
         self._random = Random(f"random/{self.seed}/{execution}")

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One version under one scenario, run under schedules that somebody decides: replay, shrink, explore stand on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stressvmap.journal.journal import Journal
+from stressvmap.program import Program
+from stressvmap.runtime.strategy import Schedule, Strategy
+from stressvmap.scenario import Scenario
+from stressvmap.sched.controlled import ControlledRuntime
+from stressvmap.sched.random import RandomStrategy
+from stressvmap.sched.replay import ReplayStrategy
+from stressvmap.vmalloc.backend import ModelBackend
+from stressvmap.vmalloc.base import Vmalloc
+
+
+@dataclass(slots=True)
+class Execution:
+    """What running one program under one schedule came to."""
+
+    reason: str
+    """Why it ended (runtime's reasons)."""
+    journal: Journal
+    schedule: Schedule
+    """What was decided: replayed on the same program it gives the same journal."""
+    points: int
+    operations: int
+    """Of its program, those that were carried out."""
+
+
+class Executor:
+    """Runs programs of one scenario on one version, each on a fresh machine; `runtime` is used again for all of them.
+
+    Raises what the strategy raises (ScheduleMismatch), PatchError for a user's version, KeyboardInterrupt; it can be
+    used again after each of them.
+    """
+
+    def __init__(self, version: type[Vmalloc], scenario: Scenario, runtime: ControlledRuntime | None = None) -> None:
+        scenario.validate()
+        self.version = version
+        self.scenario = scenario
+        self.runtime = ControlledRuntime(RandomStrategy(0)) if runtime is None else runtime
+        self.backend = ModelBackend(version, scenario, self.runtime)
+
+    def run(self, program: Program, strategy: Strategy, *, seed: int = 0, execution: int = 0) -> Execution:
+        """Run `program` as execution number `execution` of `strategy`. `seed` goes into the journal's header only."""
+        strategy.begin(execution)
+        trial = strategy.trial()
+        if trial is not None:
+            trial.begin(execution)
+            self._run(program, trial)
+        reason = self._run(program, strategy)
+        runtime = self.runtime
+        return Execution(
+            reason,
+            self.backend.journal(seed=seed, execution=execution),
+            runtime.schedule,
+            runtime.points,
+            self.backend.operations,
+        )
+
+    def replay(self, program: Program, schedule: Schedule, *, seed: int = 0, execution: int = 0) -> Execution:
+        """Run exactly that schedule; raises ScheduleMismatch where it does not fit."""
+        strategy = ReplayStrategy(schedule)
+        done = self.run(program, strategy, seed=seed, execution=execution)
+        strategy.check_used_up()
+        return done
+
+    def calibrate(self, strategy: Strategy, programs: Sequence[Program]) -> None:
+        """Tell `strategy` how long the first of `programs` are, if it wants to know."""
+        if strategy.calibration:
+            walk = RandomStrategy(0)
+            lengths = [
+                self.run(program, walk, execution=number).points
+                for number, program in enumerate(programs[: strategy.calibration])
+            ]
+            strategy.calibrate(lengths)
+
+    def close(self) -> None:
+        """Give the runtime's greenlets back."""
+        self.runtime.close()
+
+    def _run(self, program: Program, strategy: Strategy) -> str:
+        self.runtime.strategy = strategy
+        self.backend.reset(program)
+        return self.backend.run()
