@@ -167,11 +167,9 @@ class HappensBefore:
     def acquire(self, thread: Thread, clock: Clock) -> None:
         """What was handed over comes before what the thread does from here on."""
         mine = thread.clock
-        index = 0
-        for count in clock:
+        for index, count in enumerate(clock):
             if count > mine[index]:
                 mine[index] = count
-            index += 1
 
     def _hand_over(self, key: tuple[str, int | str], thread: Thread) -> None:
         """Release to a point that several may release to before it is acquired."""
