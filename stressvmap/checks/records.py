@@ -199,7 +199,12 @@ class TaskState:
     @property
     def kind(self) -> str:
         """Its name without its number: "irq", "kworker/u", "rcuog", "worker"."""
-        return self.name.rstrip("0123456789").rstrip("/: ")
+        return kind_of_task(self.name)
+
+
+def kind_of_task(name: str) -> str:
+    """A task's name without its number."""
+    return name.rstrip("0123456789").rstrip("/: ")
 
 
 class PageState:

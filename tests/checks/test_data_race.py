@@ -254,7 +254,7 @@ def no_reader_that_came_later(j: Recording) -> None:
 
 @pytest.mark.parametrize(
     "order",
-    (
+    [
         no_other_lock,
         no_other_class,
         no_other_slot,
@@ -263,7 +263,7 @@ def no_reader_that_came_later(j: Recording) -> None:
         no_delete,
         no_index_before_the_list,
         no_reader_that_came_later,
-    ),
+    ],
     ids=lambda order: order.__name__,
 )
 def test_what_looks_like_an_edge_and_is_none(order: Callable[[Recording], None]) -> None:
