@@ -41,7 +41,7 @@ TASK_BITS: Final = 20
 TASK_MASK: Final = (1 << TASK_BITS) - 1
 CLEANUP: Final = "cleanup"
 """The name of the task that starts when every other is done."""
-_HOTPLUG: Final = "CPU hotplug"
+_HOTPLUG: Final = "hotplug"
 
 
 class Thread:

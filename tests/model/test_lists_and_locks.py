@@ -146,6 +146,17 @@ def test_the_same_two_locks_one_task_after_the_other_are_none() -> None:
     assert outcome.of("deadlock") == []
 
 
+def test_two_locks_taken_both_ways_round_are_told_though_nobody_waited() -> None:
+    """Task 1 uses one block up and begins another, which task 2 then looks at."""
+    program = (on(0, map_(0, 4), map_(1, 4), map_(2, 1)), on(1, ALIASES))
+    outcome = scripted(LocksListFirst, *program, script=[Run(1), Run(2)])
+    assert not outcome.events(ev.LOCK_WAIT)
+    found = outcome.only(LOCKS)
+    assert found.mechanism.role == "vbq->lock inside vb->lock inside vbq->lock"
+    assert "wants vb->lock while it holds vbq->lock" in found.message
+    assert scripted(V6_4, *program, script=[Run(1), Run(2)]).of(LOCKS) == []
+
+
 def test_a_lock_never_released_leaves_others_waiting_for_what_nobody_will_do() -> None:
     outcome = scripted(ForgetsUnlock, on(0, *FULL_WINDOW), on(1, ALIASES), script=[Run(1), Run(2)], window_blocks=2)
     assert outcome.reason == DEADLOCK
