@@ -39,6 +39,8 @@ Clock = list[int]
 
 TASK_BITS: Final = 20
 TASK_MASK: Final = (1 << TASK_BITS) - 1
+THREADS_MAX: Final = 8192
+"""Twice what a scenario can have. In a journal from a file, tasks beyond share a thread: they seem ordered."""
 CLEANUP: Final = "cleanup"
 """The name of the task that starts when every other is done."""
 _HOTPLUG: Final = "hotplug"
@@ -134,11 +136,14 @@ class HappensBefore:
     # -- clocks -------------------------------------------------------------------------------------------
 
     def thread(self, task: int) -> Thread:
-        """The thread of a task id; its first step comes after boot, the cleanup's after everything."""
+        """The thread of a task; its first step comes after boot, the cleanup's after everything."""
         known = self.threads.get(task)
         if known is not None:
             return known
         index = len(self._order)
+        if index == THREADS_MAX:
+            self.threads[task] = self._order[-1]
+            return self._order[-1]
         for other in self._order:
             other.clock.append(0)
         clock = self.release(self._order[0])[:] if self._order else [0]
@@ -150,10 +155,6 @@ class HappensBefore:
                 self.acquire(thread, self.release(other))
         self._order.append(thread)
         return thread
-
-    def thread_at(self, index: int) -> Thread:
-        """The thread of a task index."""
-        return self._order[index]
 
     def release(self, thread: Thread) -> Clock:
         """What the thread did so far, to be handed over; what it does from here on is not part of it."""
@@ -184,7 +185,7 @@ class HappensBefore:
         classes = self._locks.get(event[4])
         if classes is not None:
             last = classes.get(event[5])
-            if last is not None and last[0] != thread.index:
+            if last is not None and thread.clock[last[0]] < last[1][last[0]]:
                 self.acquire(thread, last[1])
 
     def on_unlock(self, number: int, event: Event) -> None:
@@ -258,7 +259,8 @@ class HappensBefore:
     def on_xa_store(self, number: int, event: Event) -> None:
         thread = self.thread(event[1])
         self._under_xa_lock(event[4], thread)
-        self._indexed[event[6]] = self.release(thread)
+        if event[6]:
+            self._indexed[event[6]] = self.release(thread)
 
     def on_xa_erase(self, number: int, event: Event) -> None:
         self._under_xa_lock(event[4], self.thread(event[1]))
@@ -298,7 +300,7 @@ class HappensBefore:
         """A fully ordered operation comes after the last one of the same variable ..."""
         classes = self._locks.get(event[4])
         last = classes.get(event[5]) if classes is not None else None
-        if last is not None and last[0] != thread.index:
+        if last is not None and thread.clock[last[0]] < last[1][last[0]]:
             self.acquire(thread, last[1])
 
     def after_atomic(self, thread: Thread, event: Event) -> None:
@@ -312,7 +314,7 @@ class HappensBefore:
 
     def on_rcu_read_unlock(self, number: int, event: Event) -> None:
         thread = self.threads.get(event[1]) or self.thread(event[1])
-        thread.reader_depth -= 1
+        thread.reader_depth = max(0, thread.reader_depth - 1)
         if not thread.reader_depth and not thread.locks and self._grace_periods:
             self._leave(thread, self.release(thread))
 
