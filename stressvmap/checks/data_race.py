@@ -86,7 +86,7 @@ class DataRace(StateCheck):
 
     def begin(self, journal: Journal) -> None:
         super().begin(journal)
-        self.order.begin()
+        self.order.begin(is_sequential=bool(journal.header.get("is_sequential")))
         self._threads = self.order.threads
         self._places = {}
         self._told = set()

@@ -16,7 +16,8 @@ Edges, release to acquire:
   that finds it. A delete publishes nothing: its WRITE_ONCE orders nothing, so it gives no edge;
 - atomics: each is taken as fully ordered, as atomic_long_add_return is; atomic_long_sub is weaker;
 - KFREE_RCU (RCU_WAIT), and the end of each reader section under way then, to what is done after that grace period;
-- boot, to the start of every task; the end of everything, to the task that cleans up; CPU_OFFLINE (stop_machine), from
+- boot, to the start of every task; everything, to the task that cleans up at the end, and to each call of a journal
+  whose header says that it is sequential; CPU_OFFLINE (stop_machine), from
   everything to everything, and CPU_ONLINE among those.
 
 READ_ONCE and WRITE_ONCE of anything else order nothing. A load that the address of a later access depends on is taken
@@ -84,8 +85,8 @@ class HappensBefore:
         self.world = world
         self.begin()
 
-    def begin(self) -> None:
-        """A new execution starts."""
+    def begin(self, *, is_sequential: bool = False) -> None:
+        """A new execution starts; `is_sequential`: its calls are made one after the other, from rest to rest."""
         self.threads: dict[int, Thread] = {}
         self._order: list[Thread] = []
         self._locks: dict[int, dict[int | str, tuple[int, Clock]]] = {}
@@ -99,6 +100,7 @@ class HappensBefore:
         self._interrupts: dict[int, deque[tuple[int, Clock]]] = {}
         """By CPU: (flush number, what the sender did before) of those it has not handled."""
         self.thread(0)
+        self._is_sequential = is_sequential
 
     def handlers(self) -> dict[int, Handler]:
         """Of the kinds that order something, but for accesses: those are the caller's, who calls `loaded`, `stored`,
@@ -151,10 +153,15 @@ class HappensBefore:
         thread = self.threads[task] = Thread(task, index, clock)
         named = self.world.tasks.get(task)
         if named is not None and named.name == CLEANUP:
-            for other in self._order:
-                self.acquire(thread, self.release(other))
+            self._come_after_all(thread)
         self._order.append(thread)
         return thread
+
+    def _come_after_all(self, thread: Thread) -> None:
+        """Whatever was done so far comes before what the thread does from here on."""
+        for other in self._order:
+            if other is not thread:
+                self.acquire(thread, self.release(other))
 
     def release(self, thread: Thread) -> Clock:
         """What the thread did so far, to be handed over; what it does from here on is not part of it."""
@@ -203,6 +210,8 @@ class HappensBefore:
         thread = self.thread(event[1])
         calls = self.world.tasks[event[1]].calls
         thread.call = calls[0] if calls else None
+        if self._is_sequential and event[0] == ev.API_BEGIN:
+            self._come_after_all(thread)
 
     def on_slot_put(self, number: int, event: Event) -> None:
         self._hand_over(("slot", event[4]), self.thread(event[1]))
