@@ -114,11 +114,10 @@ class Livelock(StateCheck):
         runners = sorted(task for task in self._runnable if task in last)
         begun = sum(1 for event in stretch if event[0] in (API_BEGIN, WORK_BEGIN))
         taken = sorted({str(event[5]) for event in stretch if event[0] == LOCK})
-        steps = [self.step(number, state.journal.events[number], "the execution is given up")]
+        steps = [(number, "the execution is given up")]
         for task in runners:
             at, event = last[task]
-            functions = Counter(other[3] for other in stretch if other[1] == task and other[3])
-            where = " and ".join(sorted(functions))
+            where = " and ".join(sorted({other[3] for other in stretch if other[1] == task and other[3]}))
             steps.append(
                 self.step(at, event, f"has made {steps_of[task]} of the last {len(stretch)} steps, in {where}")
             )
