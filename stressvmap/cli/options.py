@@ -47,7 +47,10 @@ Workloads = Annotated[
     typer.Option("--workload", metavar="NAME", help=f"Of {', '.join(WORKLOADS)} (repeatable; default: mixed)."),
 ]
 Runtime = Annotated[
-    str | None, typer.Option(metavar="threads|controlled", help="Free-running threads, or switches the seed decides.")
+    str | None,
+    typer.Option(
+        metavar="controlled|threads", help="Switches that a strategy decides (default), or free-running threads."
+    ),
 ]
 Strategy = Annotated[str | None, typer.Option(metavar="S", help="Of the controlled runtime: random.")]
 Cpus = Annotated[int | None, typer.Option(metavar="N", help="Simulated CPUs.")]
@@ -69,6 +72,9 @@ StopAtFirst = Annotated[
 Expect = Annotated[
     list[str] | None,
     typer.Option(metavar="CHECK", help="Exit 0 if just these fire (repeatable; CHECK[:FINGERPRINT], known, or none)."),
+]
+Twice = Annotated[
+    bool, typer.Option("--twice", help="Run each schedule twice and compare the journals (default: 5 % of them).")
 ]
 KeepJournals = Annotated[bool, typer.Option("--keep-journals", help="Keep the journal of every execution.")]
 

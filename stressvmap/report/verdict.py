@@ -123,7 +123,10 @@ def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None, tol
     if finding.journal:
         yield Text(f"    evidence:    {journal_path(finding, folder)}")
         yield Text(f"    look closer: {look_closer(finding, folder)}", no_wrap=True)
-    if folder is not None and (folder / CONFIG_FILE).exists() and runs[0].command == "stress":
+    if folder is not None and finding.schedule:
+        path = shlex.quote(str(folder / finding.schedule))
+        yield Text(f"    replay:      {program()} replay {path}", no_wrap=True)
+    elif folder is not None and (folder / CONFIG_FILE).exists() and runs[0].command == "stress":
         yield from (Text(f"    {line}", no_wrap=True) for line in again(entry, runs[0], folder))
 
 
@@ -185,6 +188,9 @@ def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
         f"{sum(run.seconds for run in runs):.1f} s",
     ]
     yield Text(f"  checked: {', '.join(part for part in parts if part)}")
+    repeated = sum(run.repeated for run in runs)
+    if repeated and not any(run.inconclusive for run in runs):
+        yield Text(f"  {_counted(repeated, 'schedule')} run twice: the same journal each time")
     windows: dict[str, list[int]] = {}
     for run in runs:
         for name, (opened, entered) in run.windows.items():

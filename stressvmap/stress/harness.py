@@ -175,7 +175,7 @@ def run(
     result.seconds = time.monotonic() - started
     _conclude(result, workers, spec)
     if folder is not None:
-        _drop_later_journals(result, workers, folder)
+        _drop_later_evidence(result, workers, folder)
     return result
 
 
@@ -280,6 +280,13 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
             f"{total.gave_up} executions reached steps_max ({spec.scenario.steps_max}); "
             f"the first: {total.first_gave_up[1]}"
         )
+    result.repeated = total.repeated
+    if total.first_diverged is not None:
+        number, what = total.first_diverged
+        result.inconclusive.append(
+            f"{total.diverged} of {total.repeated} schedules that were run twice did not give the same journal: "
+            f"something but the schedule decides what happens; the first, execution {number}: {what}"
+        )
     if total.dropped:
         result.inconclusive.append(
             f"{total.dropped} violations came after {FINDINGS_MAX} distinct findings and were not kept"
@@ -295,13 +302,14 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
                 result.inconclusive.append(f"no foreign step ever fell into the window {name}: it was not tested")
 
 
-def _drop_later_journals(result: RunResult, workers: Sequence[_Worker], folder: Path) -> None:
-    """Of a finding that several workers met, keep the journal of the execution that the result names."""
-    kept = {finding.journal for finding in result.findings}
+def _drop_later_evidence(result: RunResult, workers: Sequence[_Worker], folder: Path) -> None:
+    """Of a finding that several workers met, keep journal and schedule of the execution that the result names."""
+    kept = {path for finding in result.findings for path in (finding.journal, finding.schedule)}
     for worker in workers:
         for finding in worker.tally.findings.values() if worker.tally is not None else ():
-            if finding.journal not in kept:
-                (folder / finding.journal).unlink(missing_ok=True)
+            for path in (finding.journal, finding.schedule):
+                if path and path not in kept:
+                    (folder / path).unlink(missing_ok=True)
 
 
 def _module_path() -> str:
