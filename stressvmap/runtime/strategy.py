@@ -27,6 +27,10 @@ class Strategy:
     """Share of its executions to be run a second time as a determinism check; None: as the run says."""
     points: int = 0
     """Scheduling points of this execution so far; the runtime sets it before each `decide`."""
+    repeat_share: float | None = None
+    """Share of executions whose schedule is to be run again, the two journals compared; None: as the run says. After
+    `begin` it is this execution's.
+    """
 
     @property
     def label(self) -> str:
