@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.errors import ScheduleMismatch
 from stressvmap.journal.journal import Journal
+from stressvmap.program import Program
 from stressvmap.runtime.strategy import Schedule, Strategy
 from stressvmap.sched.replay import PrefixStrategy, ReplayStrategy
-from stressvmap.stress.execution import Executor
+from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.vmalloc import versions
@@ -113,3 +115,32 @@ def replay(
         first.setdefault(violation.fingerprint, violation)
     told.violations = list(first.values())
     return told
+
+
+def saved_from(
+    executor: Executor,
+    program: Program,
+    done: Execution,
+    violation: Violation | None,
+    *,
+    version: str,
+    seed: int = 0,
+    strategy: str = "",
+) -> SavedSchedule:
+    """What `executor` has just run, as a schedule to keep for `violation`. `version` is what `--version` takes."""
+    return SavedSchedule(
+        version=versions.absolute(version, Path.cwd()),
+        version_digest=versions.digest(executor.version),
+        scenario=executor.scenario,
+        program=program,
+        schedule=done.schedule,
+        journal_digest=done.journal.digest(),
+        reason=done.reason,
+        check="" if violation is None else violation.check,
+        fingerprint="" if violation is None else violation.fingerprint,
+        mechanism="" if violation is None else violation.mechanism.text(),
+        message="" if violation is None else violation.message,
+        seed=seed,
+        execution=int(done.journal.header["execution"]),
+        strategy=strategy,
+    )
