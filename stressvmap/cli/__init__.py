@@ -21,6 +21,7 @@ from typer.main import get_command
 from stressvmap.cli.check import check
 from stressvmap.cli.interrupt import STOPPED_STATUS
 from stressvmap.cli.output import PLACE, TRACEBACK_FILE, close_stdout, complain, print_object
+from stressvmap.cli.replay import replay
 from stressvmap.cli.report import report
 from stressvmap.cli.show import show
 from stressvmap.cli.soak import soak
@@ -36,7 +37,7 @@ FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The machine's trouble, not ours."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for _command_function in (stress, check, show, versions, soak, report):
+for _command_function in (stress, replay, check, show, versions, soak, report):
     app.command()(_command_function)
 
 

@@ -59,6 +59,8 @@ class ModelBackend:
         self.runtime = runtime
         self.operations = 0
         """Program operations carried out in this execution (skipped ones not counted)."""
+        self.starts: dict[int, list[tuple[int, int]]] = {}
+        """Of each task, where its operations began so far: points it had announced by then, and points of all."""
         self._slots: dict[int, Slot] = {}
         self._last: dict[int, Slot] = {}
         self._build(Program(()))
@@ -83,12 +85,13 @@ class ModelBackend:
         self.machine = self.kernel.machine
         self.vmalloc = self._guard(lambda: self.version(self.kernel, geometry_of(scenario)))
         self.operations = 0
+        self.starts = {}
         self._slots = {}
         self._last = {}
         tasks: list[Task] = []
         for number, task_program in enumerate(program.tasks, 1):
             cpu = task_program.cpu if task_program.cpu in online else online[number % len(online)]
-            task = Task(number, f"{task_program.role}/{number}", cpu, self._body(task_program))
+            task = Task(number, f"{task_program.role}/{number}", cpu, self._body(task_program, number))
             tasks.append(task)
             runtime.spawn(task)
         self.machine.inject(program.faults)
@@ -134,9 +137,13 @@ class ModelBackend:
 
     # -- interpreting a program ---------------------------------------------------------------------------
 
-    def _body(self, task_program: TaskProgram) -> Callable[[], None]:
+    def _body(self, task_program: TaskProgram, number: int) -> Callable[[], None]:
+        runtime = self.runtime
+        starts = self.starts[number] = []
+
         def body() -> None:
             for op in task_program.ops:
+                starts.append((runtime.current.points, runtime.points))
                 self.perform(op)
 
         return body
