@@ -19,7 +19,8 @@ class RunSpec:
     """A version's name, or ./path/to/file.py:ClassName."""
     scenario: Scenario = field(default_factory=Scenario)
     runtime: str = CONTROLLED
-    strategy: str = "random"
+    strategy: str = "mixed"
+    """As sched/portfolio.py names them. Controlled runtime only."""
     seed: int = 1
     seconds: float | None = None
     schedules: int | None = None

@@ -15,7 +15,7 @@ from stressvmap.cli.toml_file import ScenarioTable, parse, plain, read_toml, req
 from stressvmap.config import CONTROLLED, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.scenario import WORKLOADS, Scenario
-from stressvmap.stress.engine import make_strategy
+from stressvmap.sched.portfolio import DEFAULT, make_strategy
 from stressvmap.vmalloc import versions
 
 MAX_ALLOC_ADAPTED: Final = 64
@@ -30,7 +30,7 @@ class StressFile(BaseModel):
 
     seed: int = Field(default=1, ge=0)
     runtime: Literal["threads", "controlled"] = "controlled"
-    strategy: str = "random"
+    strategy: str = DEFAULT
     versions: list[str] = Field(default=[versions.NEWEST], min_length=1)
     workloads: list[str] = Field(default=[WORKLOADS[0]], min_length=1)
     seconds: float | None = Budget
@@ -57,7 +57,7 @@ class StressConfig:
     versions: tuple[str, ...] = (versions.NEWEST,)
     workloads: tuple[str, ...] = (WORKLOADS[0],)
     runtime: str = CONTROLLED
-    strategy: str = "random"
+    strategy: str = DEFAULT
     seed: int = 1
     seconds: float | None = None
     """For all runs together."""

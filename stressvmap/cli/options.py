@@ -12,6 +12,7 @@ import typer
 from stressvmap.checks.registry import EFFICIENCY_NAMES
 from stressvmap.errors import ConfigError
 from stressvmap.scenario import WORKLOADS
+from stressvmap.sched.portfolio import STRATEGIES
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output, nothing else.")]
 Verbose = Annotated[
@@ -52,7 +53,10 @@ Runtime = Annotated[
         metavar="controlled|threads", help="Switches that a strategy decides (default), or free-running threads."
     ),
 ]
-Strategy = Annotated[str | None, typer.Option(metavar="S", help="Of the controlled runtime: random.")]
+Strategy = Annotated[
+    str | None,
+    typer.Option(metavar="S", help=f"Who decides the switches: {', '.join(STRATEGIES)}; several with commas, in turn."),
+]
 Cpus = Annotated[int | None, typer.Option(metavar="N", help="Simulated CPUs.")]
 BlockBits = Annotated[
     int | None, typer.Option(metavar="N", help="Pages of a vmap block; max_alloc follows, unless a file sets it.")

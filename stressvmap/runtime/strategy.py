@@ -23,8 +23,6 @@ class Strategy:
     """Whether it must be asked again as soon as another task becomes enabled (PCT needs that)."""
     calibration: int = 0
     """Executions whose lengths it wants to know before its first (`calibrate`)."""
-    repeat_share: float | None = None
-    """Share of its executions to be run a second time as a determinism check; None: as the run says."""
     points: int = 0
     """Scheduling points of this execution so far; the runtime sets it before each `decide`."""
     repeat_share: float | None = None

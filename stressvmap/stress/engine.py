@@ -22,8 +22,8 @@ from stressvmap.program import Program
 from stressvmap.ranges import PageRange
 from stressvmap.result import Finding
 from stressvmap.runtime.runtime import STEPS_MAX, Runtime
-from stressvmap.runtime.strategy import Schedule, Strategy
-from stressvmap.sched.random import RandomStrategy
+from stressvmap.runtime.strategy import Schedule
+from stressvmap.sched.portfolio import make_strategy
 from stressvmap.sched.threads import ThreadRuntime
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.judge import Judge
@@ -35,7 +35,6 @@ from stressvmap.vmalloc.backend import ModelBackend
 
 FINDINGS_MAX: Final = 200
 """Distinct findings kept; a version that breaks more ways than that is not understood by listing them."""
-STRATEGIES: Final = {"random": RandomStrategy}
 
 
 @dataclass(slots=True)
@@ -89,13 +88,6 @@ class Tally:
         self.dropped += other.dropped
 
 
-def make_strategy(name: str, seed: int) -> Strategy:
-    """The strategy of that name. Raises ConfigError for one there is not."""
-    if name not in STRATEGIES:
-        raise ConfigError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}")
-    return STRATEGIES[name](seed)
-
-
 class Engine:
     """Runs executions `first`, `first + stride`, ... of a spec. Memory does not grow with their number."""
 
@@ -121,8 +113,6 @@ class Engine:
             self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
         else:
             raise ConfigError(f"runtime: {spec.runtime!r} is not one of {THREADS}, {CONTROLLED}")
-        share = self.strategy.repeat_share
-        self.repeat_share = spec.repeat_share if share is None else share
         self.judge = Judge(spec.scenario.limits, spec.checks)
         self.known = {known.fingerprint: known for known in self.version.known}
         self.tally = Tally()
@@ -184,7 +174,10 @@ class Engine:
                 self._keep(violation, program, done, stem)
         if self.spec.keep_journals:
             self._save_journal(journal, stem)
-        if self.executor is not None and is_chosen(self.spec.seed, self.execution, self.repeat_share):
+        share = self.strategy.repeat_share
+        if share is None:
+            share = self.spec.repeat_share
+        if self.executor is not None and is_chosen(self.spec.seed, self.execution, share):
             self._repeat(self.executor, program, done)
         return journal
 

@@ -22,7 +22,8 @@ from typing import Final
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.result import RunResult
-from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, make_strategy, scenario_dict
+from stressvmap.sched.portfolio import make_strategy
+from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, scenario_dict
 from stressvmap.stress.messages import Beat, Failure, Message, Order
 from stressvmap.vmalloc import versions
 
