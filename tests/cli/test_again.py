@@ -11,7 +11,6 @@ from typing import Any
 
 from tests.cli.conftest import Command
 
-
 ARGUMENTS = ("--version", "v6.4", "--seed", "4", "--cpus", "2", "--workload", "fill-block", "-q")
 
 
