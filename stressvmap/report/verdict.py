@@ -10,10 +10,10 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.text import Text
 
@@ -188,6 +188,8 @@ def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
         f"{sum(run.seconds for run in runs):.1f} s",
     ]
     yield Text(f"  checked: {', '.join(part for part in parts if part)}")
+    if len(runs) == 1 and runs[0].coverage:
+        yield Text(f"  covered: {_covered(runs[0].coverage)}")
     repeated = sum(run.repeated for run in runs)
     if repeated and not any(run.inconclusive for run in runs):
         yield Text(f"  {_counted(repeated, 'schedule')} run twice: the same journal each time")
@@ -200,6 +202,17 @@ def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
     if windows:
         told = [f"{name} {entered:,} of {opened:,}" for name, (opened, entered) in windows.items()]
         yield Text(f"  another task stepped into: {'; '.join(told)}")
+
+
+def _covered(coverage: Mapping[str, Any]) -> str:
+    """What of the space of executions was seen, and how much of it probably was not."""
+    about = "" if coverage["sampled_one_in"] == 1 else "about "
+    low, high = coverage["unseen_low"], coverage["unseen_high"]
+    return (
+        f"{about}{coverage['distinct_journals']:,} journals distinct by happens-before, {coverage['distinct_pairs']:,} "
+        f"pairs of points that met; the next execution shows another journal with probability "
+        f"{coverage['unseen_estimate']:.3f} ({low:.3f} to {high:.3f}; Good-Turing, no proof)"
+    )
 
 
 def _counted(count: int, singular: str, plural: str = "") -> str:

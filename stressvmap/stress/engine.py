@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.checks.costs import merge_metrics
+from stressvmap.checks.coverage import Tracer
+from stressvmap.checks.unseen import CoverageCount
 from stressvmap.config import CONTROLLED, THREADS, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.journal.journal import Journal
@@ -33,6 +35,8 @@ from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc import versions
 from stressvmap.vmalloc.backend import ModelBackend
 
+SEEN_EVERY: Final = 200
+"""Executions from one reckoning of the coverage to the next, for whoever watches."""
 FINDINGS_MAX: Final = 200
 """Distinct findings kept; a version that breaks more ways than that is not understood by listing them."""
 
@@ -59,6 +63,7 @@ class Tally:
     """Those of them whose journals were not the same."""
     first_diverged: tuple[int, str] | None = None
     """The first of these: its number, and what differed first."""
+    coverage: CoverageCount = field(default_factory=CoverageCount)
     dropped: int = 0
     """Violations that were not kept, for there were FINDINGS_MAX distinct findings already."""
 
@@ -82,6 +87,7 @@ class Tally:
         self.not_run.update(other.not_run)
         self.gave_up += other.gave_up
         self.first_gave_up = min(filter(None, (self.first_gave_up, other.first_gave_up)), default=None)
+        self.coverage.merge(other.coverage)
         self.repeated += other.repeated
         self.diverged += other.diverged
         self.first_diverged = min(filter(None, (self.first_diverged, other.first_diverged)), default=None)
@@ -116,6 +122,9 @@ class Engine:
         self.judge = Judge(spec.scenario.limits, spec.checks)
         self.known = {known.fingerprint: known for known in self.version.known}
         self.tally = Tally()
+        self.tracer = Tracer()
+        self.seen = (0, 1.0)
+        """Distinct journals so far, and the estimated probability that the next is another: of some executions ago."""
         self.is_stopping = False
         """Set from outside: end after, or inside, the running execution."""
         self.is_finished = False
@@ -162,6 +171,7 @@ class Engine:
         tally.operations += done.operations
         tally.points += done.points
         tally.not_run.update(verdict.not_run)
+        self._cover(journal)
         stem = f"{self.execution:08d}-{self.version.NAME}-{self.spec.scenario.workload}-{self.spec.runtime}"
         if done.reason == STEPS_MAX:
             tally.gave_up += 1
@@ -180,6 +190,15 @@ class Engine:
         if self.executor is not None and is_chosen(self.spec.seed, self.execution, share):
             self._repeat(self.executor, program, done)
         return journal
+
+    def _cover(self, journal: Journal) -> None:
+        tally = self.tally
+        label = THREADS if self.executor is None else self.strategy.label
+        footprint = self.tracer.footprint(journal.events)
+        tally.coverage.add(label, footprint.class_hash, footprint.pairs)
+        if tally.schedules % SEEN_EVERY == 0:
+            told = tally.coverage.as_dict()
+            self.seen = (told["distinct_journals"], told["unseen_estimate"])
 
     def _execute(self, program: Program) -> Execution:
         spec = self.spec

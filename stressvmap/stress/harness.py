@@ -45,6 +45,10 @@ class Progress:
     flushes: int = 0
     flushed_pages: int = 0
     owed_pages: int = 0
+    distinct_journals: int = 0
+    """By happens-before; summed over the worker processes, so some may count twice until the end."""
+    unseen: float = 1.0
+    """How likely the next execution is to show another, as estimated in one of them."""
     violations: int = 0
     """Distinct findings."""
     unknown: int = 0
@@ -242,6 +246,8 @@ def _progress(workers: Sequence[_Worker], started: float, is_stopping: bool) -> 
             total.flushes += beat.flushes
             total.flushed_pages += beat.flushed_pages
             total.owed_pages += beat.owed_pages
+            total.distinct_journals += beat.seen[0]
+            total.unseen = min(total.unseen, beat.seen[1])
             fingerprints.update(beat.fingerprints)
     total.violations = len(fingerprints)
     total.unknown = sum(not known for known in fingerprints.values())
@@ -281,6 +287,7 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
             f"{total.gave_up} executions reached steps_max ({spec.scenario.steps_max}); "
             f"the first: {total.first_gave_up[1]}"
         )
+    result.coverage = total.coverage.as_dict()
     result.repeated = total.repeated
     if total.first_diverged is not None:
         number, what = total.first_diverged

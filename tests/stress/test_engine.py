@@ -297,3 +297,15 @@ def test_a_run_without_operation_call_or_flush_has_no_substance(
 def test_a_run_of_any_workload_has_substance() -> None:
     spec: RunSpec = spec_of(schedules=1)
     assert has_substance(run_engine(Engine(spec, None)).finish()) == []
+
+
+def test_coverage_is_counted_by_strategy_and_the_number_of_processes_changes_nothing() -> None:
+    spec = spec_of("v6.4", FULL_BLOCKS, strategy="sticky,round-robin", schedules=12)
+    whole = run_engine(Engine(spec, None)).finish().coverage.as_dict()
+    halves = [run_engine(Engine(spec, None, first=first, stride=2)).finish() for first in (0, 1)]
+    halves[0].merge(halves[1])
+    assert halves[0].coverage.as_dict() == whole
+    by_strategy = {name.partition(":")[0]: told["executions"] for name, told in whole["by_strategy"].items()}
+    assert by_strategy == {"sticky": 6, "round-robin": 6}
+    assert whole["executions"] == 12
+    assert 0 < whole["distinct_journals"] <= 12
