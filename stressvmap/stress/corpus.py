@@ -111,7 +111,7 @@ _WRONG_QUEUE_PROGRAM: Final = Program(
 _DEPTH_3_PROGRAM: Final = Program(
     (
         _task(0, ProgramOp(MAP, 0, 1), ProgramOp(UNMAP, 0), ProgramOp(ALIASES)),
-        _task(1, ProgramOp(MAP, 1, 4), ProgramOp(UNMAP, 1), ProgramOp(PAUSE, 0, 20), ProgramOp(ALIASES)),
+        _task(1, ProgramOp(MAP, 1, 1), ProgramOp(UNMAP, 1), ProgramOp(ALIASES)),
     )
 )
 
