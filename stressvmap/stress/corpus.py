@@ -67,14 +67,16 @@ class Bug:
     check: str
     """The check that fires."""
     fingerprints: frozenset[str] = frozenset()
-    """Any of these; empty: whatever that check says, for the version breaks it in no other way."""
+    """Any of these; empty: any that the version, or the one it was planted in, does not declare."""
     program: Program | None = None
     """The same in each execution; None: drawn, another in each."""
 
     def is_found(self, judge: Judge, journal: Journal) -> bool:
         """Whether an execution shows it."""
+        declared = {known.fingerprint for known in self.version.known}
         return any(
-            found.check == self.check and (not self.fingerprints or found.fingerprint in self.fingerprints)
+            found.check == self.check
+            and (found.fingerprint in self.fingerprints if self.fingerprints else found.fingerprint not in declared)
             for found in judge.execution(journal).violations
         )
 

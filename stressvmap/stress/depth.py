@@ -18,10 +18,12 @@ long before. `python -m stressvmap.stress.depth` prints the table of docs/strate
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from stressvmap.errors import ConfigError
 from stressvmap.journal.events import READ, WRITE
 from stressvmap.runtime.runtime import Runtime
 from stressvmap.runtime.strategy import Strategy
@@ -97,19 +99,28 @@ def _pause(runtime: Runtime, points: int) -> None:
         runtime.point(0, 0, "pause")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m stressvmap.stress.depth", description=__doc__)
     parser.add_argument("--executions", type=int, default=20_000, help="of each strategy (default %(default)s)")
     parser.add_argument("--strategies", default="random,sticky:0.9,sticky:0.97,pct:2,pct:3,pct:4,switch-points:5,pos")
     options = parser.parse_args(arguments)
+    try:
+        for text in options.strategies.split(","):
+            make_strategy(text, 1)
+        if options.executions < 1:
+            raise ConfigError("executions: there is at least 1")
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
     program = FarWindows()
     print(f"k = {program.points}, n = {TASKS}; PCT's bound for depth {DEPTH}: {program.bound:.1e}")
     print(f"\n| strategy | hits of {options.executions} | rate |\n|---|---|---|")
     for text in options.strategies.split(","):
         found = hits(program, text, options.executions)
         print(f"| {text} | {found} | {found / options.executions:.1e} |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,6 +16,7 @@ from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc.v6_5 import V6_5
 from tests.sched.deciding import run
+from tests.stress.runs import python
 
 ALL = [name for name in STRATEGIES if name != "twice"] + ["sticky:0.5", "pct:1", "pct:4", "twice:pct:2", "sticky,pct"]
 SCENARIO = Scenario(workload="mixed", cpus=2, block_bits=8, max_alloc=4, operations=5, flushes=1)
@@ -87,6 +88,22 @@ def test_draws_are_in_range_and_reach_it_all(name: str) -> None:
     strategy = make_strategy(name, 1)
     strategy.begin(0)
     assert {strategy.draw(3) for _ in range(100)} == {0, 1, 2}
+
+
+OTHER_PROCESS = """
+    from tests.sched.test_strategies import digests_of_all
+    print(*digests_of_all())
+"""
+
+
+def digests_of_all() -> list[str]:
+    executor = Executor(V6_5, SCENARIO)
+    return [execute(executor, PROGRAMS[2], made(executor, name), 2).journal.digest() for name in ALL]
+
+
+def test_another_process_with_another_hash_seed_gets_the_same_journals() -> None:
+    there = python(OTHER_PROCESS, hash_seed=4242)
+    assert there.communicate()[0].split() == digests_of_all()
 
 
 def test_no_strategy_touches_the_global_random_source(executor: Executor) -> None:
