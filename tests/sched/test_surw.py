@@ -97,3 +97,25 @@ def test_a_lock_that_is_waited_for_is_one_operation() -> None:
     for enabled in ([waiting], [other], [waiting]):
         profile.decide(enabled, None, START)
     assert profile.shared() == [((5, ""), {1: 1, 2: 1})]
+
+
+def test_a_task_that_polls_does_not_keep_those_held_back_out_for_ever() -> None:
+    """More interesting operations than the trial had, and a task that waits for them without being held back itself."""
+    strategy = SurwStrategy(1)
+    for execution in range(20):
+        writes: list[int] = []
+        runs: list[int] = []
+
+        def writer(runtime: Runtime, writes: list[int] = writes, runs: list[int] = runs) -> None:
+            runs.append(1)
+            for _ in range(2 if len(runs) == 1 else 6):
+                runtime.point(WRITE, SHARED, "x")
+                writes.append(1)
+
+        def poller(runtime: Runtime, writes: list[int] = writes, runs: list[int] = runs) -> None:
+            runtime.point(WRITE, SHARED, "x")
+            while not runs or len(writes) < (2 if len(runs) == 1 else 8):
+                runtime.point(READ, 8, "polled")
+
+        run(strategy, execution, writer, poller)
+        assert len(writes) == 8
