@@ -12,10 +12,12 @@ from typing import Final
 from stressvmap.checks.base import Violation
 from stressvmap.journal.journal import Journal
 from stressvmap.report.frames import Frame
-from stressvmap.report.selection import Selection, Step
+from stressvmap.report.selection import CHANGE, DETAIL, Selection, Step
 from stressvmap.stress.judge import judge
 
 WIDTH: Final = 78
+LINES_MAX: Final = 32
+"""Rows, headings included, beyond which details are left out."""
 COLUMN_WIDTH_MIN: Final = 36
 """Of four columns and more, which do not fit into WIDTH: the table is as wide as they need."""
 
@@ -24,11 +26,29 @@ def columns(journal: Journal, violation: Violation) -> list[str]:
     """The story of `violation`, which the checks found in `journal`: a legend, the columns, and what was wrong."""
     selection = Selection(journal, violation)
     steps = selection.ordered()
-    lines = _Layout(journal, selection).lines(steps)
+    if not steps:
+        told = [textwrap.wrap(line, WIDTH, subsequent_indent="    ") for line in violation.message.splitlines()]
+        return [line for lines in told for line in lines]
+    lines = _fitted(journal, selection, steps)
     headline = selection.symbols.in_text(violation.message.splitlines()[0])
+    if headline.partition(" ")[0].isalpha():
+        headline = headline[:1].upper() + headline[1:]
     closing = textwrap.wrap(f"{headline}.", WIDTH, break_long_words=False)
-    told = selection.symbols.legend()
-    return [*told, *([""] if told else []), *lines, "", *closing]
+    legend = selection.symbols.legend("\n".join([*lines, *closing]))
+    return [*legend, *([""] if legend else []), *lines, "", *closing]
+
+
+def _fitted(journal: Journal, selection: Selection, steps: list[Step]) -> list[str]:
+    """The rows; where they are too many, without what matters least, the earliest first."""
+    lines = _Layout(journal, selection).lines(steps)
+    for rank in (DETAIL, CHANGE):
+        for step in [step for step in steps if step.rank == rank]:
+            if len(lines) <= LINES_MAX:
+                return lines
+            if step in steps:
+                steps = [other for other in steps if other.number not in (step.number, step.pair)]
+            lines = _Layout(journal, selection).lines(steps)
+    return lines
 
 
 def columns_of(journal: Journal, fingerprint: str) -> list[str]:

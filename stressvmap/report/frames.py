@@ -64,12 +64,17 @@ class Frame:
 
     def path(self) -> list[Frame]:
         """From the outermost frame to this one."""
-        above = [] if self.parent is None else self.parent.path()
-        return [*above, self]
+        path = [self]
+        while path[-1].parent is not None:
+            path.append(path[-1].parent)
+        return path[::-1]
 
     def outermost(self) -> Frame:
         """The first of its path: the API call, in most cases."""
-        return self if self.parent is None else self.parent.outermost()
+        frame = self
+        while frame.parent is not None:
+            frame = frame.parent
+        return frame
 
 
 class Frames:

@@ -23,8 +23,9 @@ from stressvmap.report.symbols import BLOCK, MAPPING, Objects, Symbols
 from stressvmap.report.wording import COUNTS, Wording
 
 BLOCKS_MAX: Final = 3
-LINES_MAX: Final = 30
-"""Steps a story should not exceed: those of low rank are left out then."""
+LIKEWISE_MAX: Final = 3
+UNMAPPINGS_MAX: Final = 2
+"""Calls told in full that unmapped pages concerned; one a block and task."""
 ALWAYS: Final = 3
 CHANGE: Final = 2
 DETAIL: Final = 1
@@ -32,6 +33,7 @@ CLEANUP: Final = "cleanup"
 
 _WRITES: Final = frozenset({ev.WRITE, ev.WRITE_ONCE})
 _ACCESSES: Final = frozenset({ev.READ, ev.READ_ONCE, *_WRITES})
+OWED: Final = frozenset({"stale-after-unmap-aliases", "stale-access"})
 COUNTED: Final = "counts"
 LISTED: Final = "lists"
 INDEXED: Final = "index"
@@ -56,7 +58,7 @@ LAZY_LOCKS: Final = frozenset({"purge_vmap_area_lock", "vn->lazy.lock"})
 class Step:
     """One line of a story."""
 
-    __slots__ = ("frame", "indent", "number", "rank", "task", "text")
+    __slots__ = ("frame", "indent", "number", "pair", "rank", "task", "text")
 
     def __init__(self, number: int, task: int, text: str, rank: int, frame: Frame | None, indent: int = 0) -> None:
         self.number = number
@@ -66,6 +68,8 @@ class Step:
         self.frame = frame
         self.indent = indent
         """Levels below its frame."""
+        self.pair = number
+        """Of a lock its unlock, and the other way round: both are told, or none."""
 
 
 class Selection:
@@ -81,11 +85,11 @@ class Selection:
         numbers = sorted({*violation.steps, violation.at})
         self.seeds = [number for number in numbers if number <= self.end and self._is_step(number)]
         self.calls = list(dict.fromkeys(frame.outermost() for seed in self.seeds if (frame := self.frames.of[seed])))
-        self.blocks = self._blocks()
         self.topics = _TOPICS.get(violation.check, frozenset())
-        self.is_interleaved = False
+        self.likewise = self._take_out_repetitions()
+        self.blocks = self._blocks()
         if len({call.task for call in self.calls}) == 1:
-            self._add_rivals(journal)
+            self._add_rivals()
         self.symbols = Symbols(self.objects, self.bits, self.blocks)
         self.wording = Wording(self.events, self.symbols)
         self.steps: dict[int, Step] = {}
@@ -93,16 +97,27 @@ class Selection:
         self._select()
 
     def ordered(self) -> list[Step]:
-        """The steps as they happened, the least important left out if there are too many."""
-        steps = sorted(self.steps.values(), key=lambda step: step.number)
-        for rank in (DETAIL, CHANGE):
-            excess = len(steps) - LINES_MAX
-            if excess > 0:
-                dropped = {step.number for step in [step for step in steps if step.rank == rank][:excess]}
-                steps = [step for step in steps if step.number not in dropped]
-        return steps
+        """The steps as they happened."""
+        return sorted(self.steps.values(), key=lambda step: step.number)
 
     # -- what it is about ---------------------------------------------------------------------------------
+
+    def _take_out_repetitions(self) -> list[Frame]:
+        """Calls that only do again, to other pages concerned, what one before did: named in one line, not told."""
+        seen: set[tuple[int, int]] = set()
+        repeated = []
+        for call in sorted(self.calls, key=lambda call: call.begin):
+            if not self._is_about_pages(call) or self.violation.check not in OWED:
+                continue
+            key = (call.task, call.event[4] // self.bits if self.bits else 0)
+            if key in seen or len(seen) == UNMAPPINGS_MAX:
+                repeated.append(call)
+            seen.add(key)
+        self.calls = [call for call in self.calls if call not in repeated]
+        self.seeds = [
+            seed for seed in self.seeds if (frame := self.frames.of[seed]) is None or frame.outermost() not in repeated
+        ]
+        return repeated
 
     def _is_step(self, number: int) -> bool:
         event = self.events[number]
@@ -119,37 +134,40 @@ class Selection:
                     if self.objects.classes.get(block) == BLOCK:
                         found[block] = None
         pages = self.violation.pages
-        if pages is not None and self.bits and pages.end - pages.start <= self.bits * BLOCKS_MAX:
+        if pages is not None and self.topics and self.bits and pages.end - pages.start <= self.bits * BLOCKS_MAX:
             for block in self.objects.blocks_of(pages, self.bits)[-BLOCKS_MAX:]:
                 found[block] = None
         return list(found)
 
-    def _add_rivals(self, journal: Journal) -> None:
-        """The calls that the one call of this story is in a circle of dependences with, and the ends of these."""
-        before = Order(self.events[: self.end + 1]).before
+    def _add_rivals(self) -> None:
+        """The calls that this story's one call is in a circle of dependences with, and the blocks at the ends."""
+        first = min(call.begin for call in self.calls)
+        under_way = {frame.outermost() for frame in self.frames.of[first : self.end + 1] if frame is not None}
+        start = min(call.begin for call in under_way)
         ours = set(self.calls)
-        into: dict[Frame, list[tuple[int, int]]] = {}
-        out: dict[Frame, list[tuple[int, int]]] = {}
-        for number, those in enumerate(before):
-            frame = self.frames.of[number]
-            if frame is None or self.events[number][0] not in _ACCESSES:
-                continue
-            call = frame.outermost()
+        into: dict[Frame, set[int]] = {}
+        out: dict[Frame, set[int]] = {}
+        for number, those in enumerate(Order(self.events[start : self.end + 1]).before, start):
             for earlier in those:
-                other = self.frames.of[earlier]
-                if other is None or other.task == frame.task or self.events[earlier][0] not in _ACCESSES:
+                ends = (earlier + start, number)
+                calls = [frame.outermost() for end in ends if (frame := self._accessing(end)) is not None]
+                if len(calls) < 2 or calls[0].task == calls[1].task:
                     continue
-                if call in ours:
-                    into.setdefault(other.outermost(), []).append((earlier, number))
-                elif other.outermost() in ours:
-                    out.setdefault(call, []).append((earlier, number))
+                if calls[1] in ours:
+                    into.setdefault(calls[0], set()).update(ends)
+                elif calls[0] in ours:
+                    out.setdefault(calls[1], set()).update(ends)
         for rival in [call for call in into if call in out]:
-            self.is_interleaved = True
             self.calls.append(rival)
-            for number in {end for edge in (*into[rival], *out[rival]) for end in edge}:
-                block = self.events[number][4]
-                if self.objects.classes.get(block) == BLOCK and block not in self.blocks:
-                    self.blocks.append(block)
+            touched = {self.events[number][4] for number in into[rival] | out[rival]}
+            self.blocks += [
+                block
+                for block in sorted(touched)
+                if self.objects.classes.get(block) == BLOCK and block not in self.blocks
+            ]
+
+    def _accessing(self, number: int) -> Frame | None:
+        return self.frames.of[number] if self.events[number][0] in _ACCESSES else None
 
     # -- selecting ----------------------------------------------------------------------------------------
 
@@ -184,14 +202,31 @@ class Selection:
             elif event[0] in (ev.LIST_ADD, ev.LIST_DEL, ev.LIST_CORRUPT):
                 self._tell_list(seed, ALWAYS)
             elif event[0] == ev.PTE_CLEAR:
-                self._add(*self._clear_of(seed), ALWAYS)
+                cleared = self._before(seed, ev.UNMAP_BEGIN)
+                self._add(cleared, self.wording.step(cleared), ALWAYS)
+            elif event[0] == ev.FLUSH_BEGIN:
+                flushed = self._before(seed, ev.FLUSH_ARGS)
+                self._add(flushed, self._flush_text(flushed), ALWAYS)
             else:
                 self._add(seed, self._seed_text(seed), ALWAYS)
+                if event[0] == ev.MIGHT_SLEEP:
+                    self._tell_reader(seed)
         self._tell_locks()
+        self._tell_repetitions()
+
+    def _tell_repetitions(self) -> None:
+        by_task: dict[int, list[Frame]] = {}
+        for call in self.likewise:
+            by_task.setdefault(call.task, []).append(call)
+        for task, calls in by_task.items():
+            names = ", ".join(self.title(call) for call in calls[:LIKEWISE_MAX])
+            more = f" and {len(calls) - LIKEWISE_MAX} more" if len(calls) > LIKEWISE_MAX else ""
+            self.steps[calls[0].begin] = Step(calls[0].begin, task, f"{names}{more}: likewise", CHANGE, None)
 
     def _is_about_pages(self, call: Frame) -> bool:
         pages, start, end = self.violation.pages, call.event[4], call.event[4] + call.event[6]
-        return pages is not None and call.event[0] == ev.API_BEGIN and start < pages.end and pages.start < end
+        is_call = call.event[0] == ev.API_BEGIN and call.name not in MAPPING
+        return pages is not None and is_call and start < pages.end and pages.start < end
 
     def title(self, call: Frame) -> str:
         """A call as its caller wrote it."""
@@ -214,14 +249,13 @@ class Selection:
                 return f"{text}   /* {self.symbols.range(event[4], event[6])} is owed now */"
         return text
 
-    def _clear_of(self, number: int) -> tuple[int, str]:
-        """The clearing of a whole range that one PTE_CLEAR is part of."""
+    def _before(self, number: int, kind: int) -> int:
+        """The task's last event of a kind up to event `number`; that one itself if there is none."""
         task = self.events[number][1]
         for earlier in range(number, -1, -1):
-            event = self.events[earlier]
-            if event[1] == task and event[0] == ev.UNMAP_BEGIN:
-                return earlier, self.wording.step(earlier)
-        return number, self.wording.step(number)
+            if self.events[earlier][1] == task and self.events[earlier][0] == kind:
+                return earlier
+        return number
 
     def _events_of(self, call: Frame | None) -> Iterator[tuple[int, Event]]:
         if call is None:
@@ -324,19 +358,23 @@ class Selection:
         return f"{name} is in {where}"
 
     def _tell_touch(self, touched: int) -> None:
-        """How whoever touches a dead object came by it, and what it looked at before."""
+        """How whoever touches a dead object came by it, and what it had looked at before."""
         event = self.events[touched]
         self._add(touched, self.wording.step(touched), ALWAYS)
         block = self.objects.block_of.get(event[4], event[4])
+        name = self.symbols.object(block)
+        has_looked = False
         for number, other in reversed(list(self._events_of(self.frames.of[touched]))):
             if number >= touched:
                 continue
-            is_pointer = other[0] == ev.XA_LOAD or str(other[5]).endswith(".next")
-            if other[6] == block and is_pointer and other[0] in (ev.XA_LOAD, ev.READ, ev.READ_ONCE):
-                self._add(number, f"walk: comes to {self.symbols.object(block)}", ALWAYS)
+            is_link = other[0] in (ev.READ, ev.READ_ONCE) and str(other[5]).endswith(".next")
+            if other[6] == block and (is_link or other[0] == ev.XA_LOAD):
+                is_walk = is_link or "vb_free" not in other[3]
+                self._add(number, f"walk: comes to {name}" if is_walk else f"xa_load() finds {name}", ALWAYS)
                 self._tell_reader(number)
                 return
-            if other[4] == block and other[0] in (ev.READ, ev.READ_ONCE) and other[5] == "dirty":
+            if other[4] == block and other[0] in (ev.READ, ev.READ_ONCE) and other[5] == "dirty" and not has_looked:
+                has_looked = True
                 self._add(number, self.wording.step(number), CHANGE)
 
     def _tell_reader(self, number: int) -> None:
@@ -350,7 +388,7 @@ class Selection:
                 return
 
     def _tell_list(self, number: int, rank: int) -> None:
-        """A list change as one line; with its loads and stores, if another task's steps fall between them."""
+        """A list change as one line; where the list is corrupt, with the loads and stores of it that others see."""
         event = self.events[number]
         node = f"{self.symbols.object(event[4])}->{event[5]}"
         parts = self._list_parts(number)
@@ -365,8 +403,7 @@ class Selection:
         else:
             is_poisoned = any(self.events[part][4:6] == (event[4], f"{event[5]}.next") for part in parts[2:])
             text = f"{'list_del' if is_poisoned else 'list_del_rcu'}(&{node}){self._other_list(number, event)}"
-        is_torn = any(self.events[other][1] != event[1] for other in range(first, number))
-        if not (is_torn or self.is_interleaved):
+        if self.violation.check != "list-corruption":
             self._add(first, text, rank)
             return
         lines = [part for part in parts if self.events[part][0] not in _WRITES or self.events[part][4] != event[4]]
@@ -430,3 +467,4 @@ class Selection:
             self._add(locked, self.wording.step(locked), rank)
             if 0 <= unlocked <= self.end:
                 self._add(unlocked, self.wording.step(unlocked), rank)
+                self.steps[unlocked].pair, self.steps[locked].pair = locked, unlocked

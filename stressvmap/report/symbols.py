@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from string import ascii_uppercase
 from typing import Final
 
@@ -90,7 +91,14 @@ class Symbols:
             return self._ranges[start, end]
         for block in self._blocks:
             if (start, end) == (self.objects.start(block), self.objects.start(block) + self.bits):
-                return f"{self.object(block)}'s pages"
+                return f"{self.object(block)}'s space"
+        parts = sorted(key for key in self._ranges if start <= key[0] and key[1] <= end)
+        if parts and parts[0][0] == start and parts[-1][1] == end:
+            if all(left[1] == right[0] for left, right in pairwise(parts)):
+                return ", ".join(self._ranges[part] for part in parts)
+        for (first, last), letter in self._ranges.items():
+            if first <= start and end <= last:
+                return f"{'a page' if end - start == 1 else 'part'} of {letter}"
         return "everything" if end >= ev.FULL_END else f"[{start:#x}, {end:#x})"
 
     def object(self, name: int) -> str:
@@ -114,26 +122,29 @@ class Symbols:
 
     def in_text(self, text: str) -> str:
         """A sentence of a check, with the names of this story in place of numbers."""
-        for (start, end), letter in self._ranges.items():
-            text = text.replace(str(PageRange(start, end)), letter)
-        for block in self._blocks:
-            whole = str(PageRange(self.objects.start(block), self.objects.start(block) + self.bits))
-            if whole in text:
-                text = text.replace(whole, f"{self.object(block)}'s pages")
-        return _OBJECT.sub(lambda found: self.object(int(found[1]) << 20 | int(found[2])), text)
+        text = _OBJECT.sub(lambda found: self.object(int(found[1]) << 20 | int(found[2])), text)
+        return _PAGES.sub(lambda found: self._told(found[0], int(found[1], 16), int(found[2], 16)), text)
 
-    def legend(self) -> list[str]:
-        """What the names mean, one a line."""
-        told = [f"{letter}: {_span(start, end)}" for (start, end), letter in self._ranges.items()]
-        for block in self._used:
+    def _told(self, text: str, start: int, end: int) -> str:
+        name = self.pages(start, end)
+        return text if name.startswith("[") else name
+
+    def legend(self, text: str) -> list[str]:
+        """What the names that `text` uses mean, one a line."""
+        used = set(_NAME.findall(text))
+        told = [f"{letter}: {_span(start, end)}" for (start, end), letter in self._ranges.items() if letter in used]
+        for block in sorted(self._used, key=self._blocks.__getitem__):
             start = self.objects.start(block)
             if start >= 0:
                 told.append(f"{self._blocks[block]}: vmap_block of {_span(start, start + self.bits)}")
         return told
 
 
+_PAGES: Final = re.compile(r"pages \[(0x[0-9a-f]+), (0x[0-9a-f]+)\)(?: = addresses \[0x[0-9a-f]+, 0x[0-9a-f]+\))?")
+"""A range as PageRange says it."""
 _OBJECT: Final = re.compile(r"\b[a-z_]+ (\d+)\.(\d+)(?: of pages \[0x[0-9a-f]+, 0x[0-9a-f]+\))?")
 """An object as the checks name it."""
+_NAME: Final = re.compile(r"\w+")
 _SHORT: Final = {BLOCK: "other_vb", AREA: "va", "vm_struct": "vm"}
 
 

@@ -20,6 +20,8 @@ class Wording:
     def __init__(self, events: Sequence[Event], symbols: Symbols) -> None:
         self.events = events
         self.symbols = symbols
+        self._mutexes: dict[tuple[int, int | str], bool] = {}
+        """By (object, lock class)."""
 
     def call(self, event: Event) -> str:
         """An API call as its caller writes it; a mapping's range is what it returned (`result`)."""
@@ -91,12 +93,18 @@ class Wording:
 
     def _is_mutex(self, event: Event) -> bool:
         """Mutexes are told by what taking one says first: that it may sleep."""
+        key = (event[4], event[5])
+        if key not in self._mutexes:
+            self._mutexes[key] = self._says_it_may_sleep(key)
+        return self._mutexes[key]
+
+    def _says_it_may_sleep(self, lock: tuple[int, int | str]) -> bool:
         last: dict[int, Event] = {}
-        for other in self.events:
-            if other[0] in (ev.LOCK, ev.LOCK_WAIT) and other[4:6] == event[4:6]:
-                before = last.get(other[1])
+        for event in self.events:
+            if event[0] in (ev.LOCK, ev.LOCK_WAIT) and event[4:6] == lock:
+                before = last.get(event[1])
                 return before is not None and before[0] == ev.MIGHT_SLEEP and before[5] == "mutex_lock"
-            last[other[1]] = other
+            last[event[1]] = event
         return False
 
     def _list(self, event: Event) -> str:
@@ -161,7 +169,7 @@ class Wording:
             return f"{'BUG_ON' if kind == ev.BUG else 'WARN_ON'}: {event[5]}"
         if kind == ev.API_END and event[5] in MAPPING:
             return "returns" if event[4] else "fails"
-        return _PLAIN.get(kind, "") or (f"{event[5]}" if kind == ev.MIGHT_SLEEP else "")
+        return _PLAIN.get(kind, "") or (f"{event[5]}()" if kind == ev.MIGHT_SLEEP else "")
 
 
 _ACCESSES: Final = frozenset({ev.READ, ev.READ_ONCE, ev.WRITE, ev.WRITE_ONCE, ev.ATOMIC, ev.DEAD_ACCESS})
