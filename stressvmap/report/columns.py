@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.sanity import checked
+from stressvmap.journal.store import read
 from stressvmap.report.frames import Frame
 from stressvmap.report.selection import CHANGE, DETAIL, Selection, Step
 from stressvmap.stress.judge import judge
@@ -58,6 +61,11 @@ def columns_of(journal: Journal, fingerprint: str) -> list[str]:
         if violation.fingerprint == fingerprint:
             return columns(journal, violation)
     return []
+
+
+def columns_in(path: Path, fingerprint: str) -> list[str]:
+    """The same of a journal file, as far as it can be read. Raises ConfigError if it is none."""
+    return columns_of(checked(read(path), str(path)), fingerprint)
 
 
 def markdown(lines: Sequence[str]) -> list[str]:
@@ -119,11 +127,16 @@ class _Layout:
 
 
 def _wrapped(text: str, room: int) -> list[str]:
-    """A step in lines of at most `room` characters where words allow it; a comment that does not fit goes below."""
+    """A step in lines of at most `room` characters; a comment that does not fit goes below."""
     if len(text) <= room:
         return [text]
     code, mark, comment = text.partition("   /* ")
-    lines = textwrap.wrap(code, room, subsequent_indent="  ", break_long_words=False)
+    name, parenthesis, arguments = code.partition("(")
+    if parenthesis and max(map(len, code.split())) > room:
+        indented = textwrap.wrap(arguments, room, initial_indent="  ", subsequent_indent="  ")
+        lines = [name + parenthesis, *indented]
+    else:
+        lines = textwrap.wrap(code, room, subsequent_indent="  ")
     if mark:
         lines += textwrap.wrap(f"/* {comment}", room, initial_indent="  ", subsequent_indent="     ")
     return lines

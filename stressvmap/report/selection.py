@@ -23,7 +23,6 @@ from stressvmap.report.symbols import BLOCK, MAPPING, Objects, Symbols
 from stressvmap.report.wording import COUNTS, Wording
 
 BLOCKS_MAX: Final = 3
-LIKEWISE_MAX: Final = 3
 UNMAPPINGS_MAX: Final = 2
 """Calls told in full that unmapped pages concerned; one a block and task."""
 ALWAYS: Final = 3
@@ -34,6 +33,7 @@ CLEANUP: Final = "cleanup"
 _WRITES: Final = frozenset({ev.WRITE, ev.WRITE_ONCE})
 _ACCESSES: Final = frozenset({ev.READ, ev.READ_ONCE, *_WRITES})
 OWED: Final = frozenset({"stale-after-unmap-aliases", "stale-access"})
+CORRUPT: Final = "list-corruption"
 COUNTED: Final = "counts"
 LISTED: Final = "lists"
 INDEXED: Final = "index"
@@ -41,7 +41,7 @@ FREED: Final = "memory"
 CLEARED: Final = "pages"
 WALKED: Final = "walk"
 _TOPICS: Final = {
-    "list-corruption": frozenset({COUNTED, LISTED}),
+    CORRUPT: frozenset({COUNTED, LISTED}),
     "use-after-free": frozenset({COUNTED, LISTED, INDEXED, FREED}),
     "stale-after-unmap-aliases": frozenset({COUNTED, LISTED, INDEXED, CLEARED, WALKED}),
     "stale-access": frozenset({COUNTED, LISTED, INDEXED, CLEARED, WALKED}),
@@ -50,9 +50,15 @@ _TOPICS: Final = {
 }
 """What else a check's story is about than the steps it names itself."""
 
+_LIST_KINDS: Final = frozenset({ev.LIST_ADD, ev.LIST_DEL, ev.LIST_CORRUPT})
 _NO_STEPS: Final = frozenset({ev.OBJECT_ALLOC, ev.STOPPED, ev.API_BEGIN})
 _LOCKS_TOLD: Final = frozenset({"vb->lock", "vbq->lock", "vmap_purge_lock"})
 LAZY_LOCKS: Final = frozenset({"purge_vmap_area_lock", "vn->lazy.lock"})
+
+
+def is_link(event: Event) -> bool:
+    """Whether it loads or stores a list pointer."""
+    return event[0] in _ACCESSES and str(event[5]).endswith((".next", ".prev"))
 
 
 class Step:
@@ -129,7 +135,9 @@ class Selection:
         for seed in self.seeds:
             event = self.events[seed]
             if event[0] < ev.XA_LOAD:
-                for name in (event[4], event[6] if event[0] == ev.LIST_CORRUPT else 0):
+                changed = self._change_of_list(seed)
+                node = self.events[changed][4] if changed >= 0 else 0
+                for name in (event[4], event[6] if event[0] == ev.LIST_CORRUPT else 0, node):
                     block = self.objects.block_of.get(name, name)
                     if self.objects.classes.get(block) == BLOCK:
                         found[block] = None
@@ -159,7 +167,9 @@ class Selection:
                     out.setdefault(calls[1], set()).update(ends)
         for rival in [call for call in into if call in out]:
             self.calls.append(rival)
-            touched = {self.events[number][4] for number in into[rival] | out[rival]}
+            ends_of_edges = into[rival] | out[rival]
+            changes = {self._change_of_list(number) for number in ends_of_edges} - {-1}
+            touched = {self.events[number][4] for number in ends_of_edges | changes}
             self.blocks += [
                 block
                 for block in sorted(touched)
@@ -167,7 +177,10 @@ class Selection:
             ]
 
     def _accessing(self, number: int) -> Frame | None:
-        return self.frames.of[number] if self.events[number][0] in _ACCESSES else None
+        """The frame of an access to a field; of a list's links alone, where the list is corrupt."""
+        event = self.events[number]
+        is_told = is_link(event) if self.violation.check == CORRUPT else event[0] in _ACCESSES
+        return self.frames.of[number] if is_told else None
 
     # -- selecting ----------------------------------------------------------------------------------------
 
@@ -199,8 +212,10 @@ class Selection:
             event = self.events[seed]
             if event[0] == ev.DEAD_ACCESS:
                 self._tell_touch(seed)
-            elif event[0] in (ev.LIST_ADD, ev.LIST_DEL, ev.LIST_CORRUPT):
-                self._tell_list(seed, ALWAYS)
+            elif self._change_of_list(seed) >= 0:
+                self._tell_list(self._change_of_list(seed), ALWAYS)
+                if event[0] == ev.LIST_CORRUPT:
+                    self._add(seed, self.wording.step(seed), ALWAYS, indent=1)
             elif event[0] == ev.PTE_CLEAR:
                 cleared = self._before(seed, ev.UNMAP_BEGIN)
                 self._add(cleared, self.wording.step(cleared), ALWAYS)
@@ -219,9 +234,8 @@ class Selection:
         for call in self.likewise:
             by_task.setdefault(call.task, []).append(call)
         for task, calls in by_task.items():
-            names = ", ".join(self.title(call) for call in calls[:LIKEWISE_MAX])
-            more = f" and {len(calls) - LIKEWISE_MAX} more" if len(calls) > LIKEWISE_MAX else ""
-            self.steps[calls[0].begin] = Step(calls[0].begin, task, f"{names}{more}: likewise", CHANGE, None)
+            names = ", ".join(self.title(call) for call in calls)
+            self.steps[calls[0].begin] = Step(calls[0].begin, task, f"{names}: likewise", CHANGE, None)
 
     def _is_about_pages(self, call: Frame) -> bool:
         pages, start, end = self.violation.pages, call.event[4], call.event[4] + call.event[6]
@@ -393,9 +407,6 @@ class Selection:
         node = f"{self.symbols.object(event[4])}->{event[5]}"
         parts = self._list_parts(number)
         first = parts[0] if parts else number
-        if event[0] == ev.LIST_CORRUPT:
-            self._add(number, self.wording.step(number), rank)
-            return
         if event[0] == ev.LIST_ADD:
             name = "list_add_tail_rcu" if event[5] == "free_list" else "list_add_tail"
             target = f", &{self.symbols.object(event[6])}->free" if event[6] in self.objects.cpu_of else ""
@@ -403,15 +414,33 @@ class Selection:
         else:
             is_poisoned = any(self.events[part][4:6] == (event[4], f"{event[5]}.next") for part in parts[2:])
             text = f"{'list_del' if is_poisoned else 'list_del_rcu'}(&{node}){self._other_list(number, event)}"
-        if self.violation.check != "list-corruption":
+        if self.violation.check != CORRUPT:
             self._add(first, text, rank)
             return
-        lines = [part for part in parts if self.events[part][0] not in _WRITES or self.events[part][4] != event[4]]
+        lines = [
+            part
+            for part in parts
+            if part <= self.end and (self.events[part][0] not in _WRITES or self.events[part][4] != event[4])
+        ]
         head = f"\n{self.wording.step(first)}" if lines[:1] == [first] else ""
         self._add(first, text + head, rank)
         for part in lines:
             if part != first:
                 self._add(part, self.wording.step(part), CHANGE, indent=1)
+
+    def _change_of_list(self, number: int) -> int:
+        """The list change that an event is part of, -1 if of none."""
+        task, function = self.events[number][1], self.events[number][3]
+        if not is_link(self.events[number]) and self.events[number][0] not in _LIST_KINDS:
+            return -1
+        for later in range(number, len(self.events)):
+            event = self.events[later]
+            if event[1] == task:
+                if event[0] in (ev.LIST_ADD, ev.LIST_DEL):
+                    return later
+                if event[3] != function or not (is_link(event) or event[0] == ev.LIST_CORRUPT):
+                    return -1
+        return -1
 
     def _list_parts(self, number: int) -> list[int]:
         """The loads and stores of links that a list change is made of."""
@@ -421,7 +450,9 @@ class Selection:
             other = self.events[earlier]
             if other[1] != event[1]:
                 continue
-            if other[0] not in _ACCESSES or not str(other[5]).endswith((".next", ".prev")) or other[3] != event[3]:
+            if other[0] == ev.LIST_CORRUPT:
+                continue
+            if not is_link(other) or other[3] != event[3]:
                 break
             parts.append(earlier)
         return parts[::-1]

@@ -122,8 +122,11 @@ class Symbols:
 
     def in_text(self, text: str) -> str:
         """A sentence of a check, with the names of this story in place of numbers."""
-        text = _OBJECT.sub(lambda found: self.object(int(found[1]) << 20 | int(found[2])), text)
+        text = _OBJECT.sub(lambda found: self._named(found[0], int(found[1]) << 20 | int(found[2])), text)
         return _PAGES.sub(lambda found: self._told(found[0], int(found[1], 16), int(found[2], 16)), text)
+
+    def _named(self, text: str, name: int) -> str:
+        return self.object(name) if name in self.objects.classes else text
 
     def _told(self, text: str, start: int, end: int) -> str:
         name = self.pages(start, end)
@@ -133,10 +136,11 @@ class Symbols:
         """What the names that `text` uses mean, one a line."""
         used = set(_NAME.findall(text))
         told = [f"{letter}: {_span(start, end)}" for (start, end), letter in self._ranges.items() if letter in used]
-        for block in sorted(self._used, key=self._blocks.__getitem__):
+        names = {**{block: self._blocks[block] for block in self._used}, **self._others}
+        for block, name in sorted(names.items(), key=lambda item: item[1]):
             start = self.objects.start(block)
-            if start >= 0:
-                told.append(f"{self._blocks[block]}: vmap_block of {_span(start, start + self.bits)}")
+            if start >= 0 and name in used:
+                told.append(f"{name}: vmap_block of {_span(start, start + self.bits)}")
         return told
 
 
