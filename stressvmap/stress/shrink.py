@@ -16,9 +16,10 @@ preemptions stays long.
 
 **How a schedule survives.** A recorded schedule counts points, and none of its numbers fits a program with one
 operation less. So candidates run by *legs* (sched/follow.py), which place each preemption in an operation; where that
-does not show the violation any more, the program without preemptions is tried in several orders of its tasks, then a
-bounded number of schedules with no more preemptions than the best had, drawn from a seed. Whatever is found is
-recorded as it ran, so the best is at any time an ordinary saved schedule.
+does not show the violation any more, the program without preemptions is tried in several orders of its tasks, then its
+legs with one preemption a little earlier or later, then a bounded number of schedules with no more preemptions than the
+best had, drawn from a seed. The first round does without this search: it is dear, and there is less to search for
+afterwards. Whatever is found is recorded as it ran, so the best is at any time an ordinary saved schedule.
 
 **What a pass guarantees.** Each pass changes one kind of thing and ends when none of its changes is smaller and shows
 the violation; together they are repeated until a whole round changes nothing. So of the result: no task, no single
@@ -30,8 +31,8 @@ fixpoint under a shortlex order are Hypothesis's (internal/conjecture/shrinker.p
 alone gets stuck: one makes a piece larger *while* it drops another (a block filled by four pieces is filled by two),
 one lets one task do what two did.
 
-Every candidate is a deterministic run, and the draws of the search depend on the input and the number of the
-candidate, so a shrink of the same file gives the same result, unless it is stopped by a time.
+Every candidate is a deterministic run, and the draws of the search depend on the candidate alone, so a shrink of the
+same file gives the same result, unless it is stopped by a time, and what was shrunk to the end does not shrink further.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ SEARCH_TRIES: Final = 24
 SEARCH_OPERATIONS_MAX: Final = 24
 """... if it has no more operations than this: a longer one is made shorter in cheaper ways first."""
 ORDERS_MAX: Final = 6
+NUDGED_MAX: Final = 4
+NUDGES_MAX: Final = 32
+"""Schedules with one preemption moved within its operation, where there are no more than NUDGED_MAX."""
 ONE_PREEMPTION_MAX: Final = 400
 """Places for a single preemption that are tried one after the other."""
 
@@ -161,6 +165,8 @@ class Shrinker:
         self._judge = Judge(saved.scenario.limits, (saved.check,) if saved.check else ())
         self._may_give_up = saved.reason == STEPS_MAX
         """The violation is of an execution that was given up, so a candidate may be, too."""
+        self._is_searching = False
+        """Not in the first round: what legs alone can do is cheap, and leaves less to search for."""
         self.executor = Executor(self.version, saved.scenario) if executor is None else executor
 
     def run(self) -> Shrunk:
@@ -211,7 +217,7 @@ class Shrinker:
             return False
         if self._try(candidate):
             return True
-        if not search or size >= self.best.size.program or size[1] > SEARCH_OPERATIONS_MAX:
+        if not search or not self._is_searching or size >= self.best.size.program or size[1] > SEARCH_OPERATIONS_MAX:
             return False
         return any(self._try(replace(candidate, legs=legs)) for legs in self._plans(candidate, SEARCH_TRIES))
 
@@ -302,9 +308,11 @@ class Shrinker:
         tasks = range(1, len(variant.program.tasks) + 1)
         for order in islice(permutations(tasks), ORDERS_MAX):
             yield tuple(Leg(task) for task in order)
+        if count and sum(leg.is_preempted for leg in variant.legs) <= NUDGED_MAX:
+            yield from islice(_nudged(variant.legs), NUDGES_MAX)
         most = max(1, self.best.size.preemptions) if self.result.best is not None else 3
         longest = max(self.best.lengths.values(), default=1) if self.result.best is not None else 80
-        random = Random(f"shrink/{self._fingerprint}/{self.result.tries}")
+        random = Random(f"shrink/{self._fingerprint}/{replace(variant, legs=()).key()}")
         for _ in range(count if len(tasks) > 1 else 0):
             legs = []
             for _ in range(random.randint(1, most)):
@@ -328,11 +336,12 @@ class Shrinker:
             self._move_preemptions,
         )
         is_changed = True
-        while is_changed:
+        while is_changed or not self._is_searching:
             before = self.best
             for one in passes:
                 one()
             is_changed = self.best is not before
+            self._is_searching = True
 
     def _drop_tasks(self) -> None:
         t = len(self.best.variant.program.tasks) - 1
@@ -459,6 +468,16 @@ def _distance(leg: Leg, lengths: dict[Op, int]) -> int:
         return 0
     length = lengths.get((leg.task - 1, leg.op), leg.offset)
     return max(0, min(leg.offset - 1, length + 1 - leg.offset))
+
+
+def _nudged(legs: tuple[Leg, ...]) -> Iterator[tuple[Leg, ...]]:
+    """Each preemption a little earlier or later: on other CPUs its place may be one where none is possible."""
+    for by in range(1, NUDGES_MAX):
+        for at, leg in enumerate(legs):
+            if leg.op >= 0:
+                for offset in (leg.offset - by, leg.offset + by):
+                    if offset > 0:
+                        yield (*legs[:at], replace(leg, offset=offset), *legs[at + 1 :])
 
 
 def _staying(legs: tuple[Leg, ...], at: int) -> Iterator[tuple[Leg, ...]]:
