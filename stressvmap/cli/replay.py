@@ -22,7 +22,7 @@ from stressvmap.report.saved import RESULT_FILE, to_json, write_atomically
 from stressvmap.result import CLEAN, INCONCLUSIVE, SCHEMA, VIOLATED
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.sched.follow import FollowStrategy
-from stressvmap.stress.engine import make_strategy
+from stressvmap.sched.portfolio import make_strategy
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.replay import DIVERGED, DOES_NOT_RECUR, RECURS, Replayed
 from stressvmap.stress.replay import replay as replay_saved

@@ -81,6 +81,7 @@ def _beat_of(engine: Engine) -> Beat:
         flushes=metrics.get("flush_calls", 0),
         flushed_pages=metrics.get("flushed_pages", 0),
         owed_pages=metrics.get("owed_pages", 0),
+        seen=engine.seen,
         fingerprints={fingerprint: finding.known for fingerprint, finding in list(tally.findings.items())},
         where=f"{task.name} in {task.function or 'no function'}",
     )
