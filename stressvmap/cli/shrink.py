@@ -131,6 +131,7 @@ def _lines(result: Shrunk, path: Path, target: Path) -> Iterator[str]:
     for number, task in enumerate(best.saved.program.tasks, 1):
         told = ", ".join(f"{op.kind} {op.slot}{f':{op.pages}' if op.pages else ''}" for op in task.ops)
         yield f"  task {number} on CPU {task.cpu}: {told}"
+    yield "  at the end what is still mapped is unmapped, and vm_unmap_aliases is called, as after every program"
     yield f"  replay it with: stressvmap replay {target} --story"
 
 
