@@ -40,13 +40,17 @@ class Executor:
     """
 
     def __init__(self, version: type[Vmalloc], scenario: Scenario, runtime: ControlledRuntime | None = None) -> None:
-        scenario.validate()
         self.version = version
-        self.scenario = scenario
         self.runtime = ControlledRuntime(RandomStrategy(0)) if runtime is None else runtime
-        self.backend = ModelBackend(version, scenario, self.runtime)
+        self.change_scenario(scenario)
         self.is_running = False
         """An execution is under way: if no step comes for long, the version hangs."""
+
+    def change_scenario(self, scenario: Scenario) -> None:
+        """Run under another scenario from now on."""
+        scenario.validate()
+        self.scenario = scenario
+        self.backend = ModelBackend(self.version, scenario, self.runtime)
 
     def run(self, program: Program, strategy: Strategy, *, seed: int = 0, execution: int = 0) -> Execution:
         """Run `program` as execution number `execution` of `strategy`. `seed` goes into the journal's header only."""

@@ -97,6 +97,7 @@ def replay(
         strategy = ReplayStrategy(saved.schedule, executor.tasks)
     else:
         strategy = PrefixStrategy(saved.schedule, then, executor.tasks)
+        executor.calibrate(strategy, [saved.program])
     try:
         done = executor.run(saved.program, strategy, seed=saved.seed, execution=saved.execution)
         strategy.check_used_up(done.points)

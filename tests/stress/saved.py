@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from stressvmap.program import ALIASES, MAP, UNMAP, Program, ProgramOp, TaskProgram
@@ -57,8 +58,9 @@ def run_once(
 
 
 @cache
-def failure(version: str = "v6.4", fingerprint: str = FULL_BLOCK, scenario: Scenario = SMALL) -> SavedSchedule:
+def failure(version: str = "v6.4", fingerprint: str = FULL_BLOCK, workload: str = "fill-block") -> SavedSchedule:
     """The first random failure of that kind."""
+    scenario = replace(SMALL, workload=workload)
     for execution in range(400):
         program = draw(scenario, 1, execution)
         found = run_once(
