@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 NEVER = 1 << 62
 
@@ -92,7 +93,7 @@ class Task:
         self.blocked_object = 0
         self.blocked_class = ""
         self.blocked_owner = 0
-        self.context: object = None
+        self.context: Any = None
         """What the runtime needs to resume it."""
 
     def __repr__(self) -> str:
