@@ -39,6 +39,7 @@ class VmapArea(Struct):
 
     __slots__ = ("node",)
     STRUCT = "vmap_area"
+    SHOWS_INTEGERS = False
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)

@@ -145,7 +145,7 @@ class Machine:
     def local_irq_disable(self) -> None:
         """Interrupts of this CPU wait from here on."""
         self.preempt_disable()
-        self.runtime.irqs_off.add(self.runtime.current.cpu)
+        self.runtime.disable_irqs(self.runtime.current.cpu)
 
     def local_irq_enable(self) -> None:
         """Let them in again."""
@@ -187,7 +187,7 @@ class Machine:
         if cpu == task.cpu or cpu not in self.online:
             return False
         old = task.cpu
-        task.cpu = cpu
+        self.runtime.place(task, cpu)
         self.append((MIGRATED, task.id, cpu, task.function, old, "", cpu))
         return True
 

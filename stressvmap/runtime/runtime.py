@@ -95,9 +95,17 @@ class Runtime:
             del table[task.cpu]
         task.is_pinned = False
 
+    def disable_irqs(self, cpu: int) -> None:
+        """Interrupts of `cpu` cannot start from here on."""
+        self.irqs_off.add(cpu)
+
     def enable_irqs(self, cpu: int) -> None:
         """Interrupts of `cpu` can start again."""
         self.irqs_off.discard(cpu)
+
+    def place(self, task: Task, cpu: int) -> None:
+        """Put `task`, which is preemptible, on `cpu`."""
+        task.cpu = cpu
 
     def wait_for_cpu(self) -> None:
         """The current task was moved between two points: returns when its CPU is free for it."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 NEVER = 1 << 62
 
@@ -96,7 +97,7 @@ class Task:
         """The task it waits for, 0: none in particular. It counts if `awaited` is empty."""
         self.awaited: Collection[Task] = ()
         """The tasks that it waits for, every one of them, where they are many."""
-        self.context: object = None
+        self.context: Any = None
         """What the runtime needs to resume it."""
 
     def __repr__(self) -> str:
