@@ -136,7 +136,10 @@ class ModelBackend:
 
     def _body(self, task_program: TaskProgram) -> Callable[[], None]:
         def body() -> None:
-            for op in task_program.ops:
+            task = self.runtime.current
+            for number, op in enumerate(task_program.ops):
+                task.operation = number
+                task.operation_start = task.points
                 self.perform(op)
 
         return body
