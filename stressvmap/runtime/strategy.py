@@ -25,6 +25,10 @@ class Strategy:
     """Executions whose lengths it wants to know before its first (`calibrate`)."""
     points: int = 0
     """Scheduling points of this execution so far; the runtime sets it before each `decide`."""
+    repeat_share: float | None = None
+    """Share of executions whose schedule is to be run again, the two journals compared; None: as the run says. After
+    `begin` it is this execution's.
+    """
 
     @property
     def label(self) -> str:
