@@ -9,6 +9,7 @@ once for each of many executions whose schedules a strategy decides.
 from __future__ import annotations
 
 from stressvmap.testing.concurrent import Interleaving, interleavings, run_concurrently
+from stressvmap.testing.exploration import explore
 from stressvmap.testing.outcome import Outcome
 from stressvmap.testing.profiles import register_profiles
 from stressvmap.testing.state_machine import VmapStateMachine, machine
@@ -21,6 +22,7 @@ __all__ = [
     "Outcome",
     "VmapStateMachine",
     "VmapViolation",
+    "explore",
     "interleavings",
     "known_fingerprints",
     "machine",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,10 @@ class Outcome(Execution):
     version: type[Vmalloc]
     scenario: Scenario
     program: Program
-    strategy: Strategy
+    strategy: str
+    """Label of the strategy that decided."""
+    preemptions: tuple[Preemption, ...]
+    """What it had planned, if it is a PlannedStrategy."""
     seed: int
     number: int
     """The execution's number: what ran is a function of seed, number and strategy."""
@@ -53,7 +56,7 @@ class Outcome(Execution):
             reason=self.reason,
             seed=self.seed,
             execution=self.number,
-            strategy=self.strategy.label,
+            strategy=self.strategy,
         )
         if violation is not None:
             saved.check = violation.check
@@ -79,7 +82,7 @@ class Outcome(Execution):
 
     def _about(self) -> Iterator[str]:
         if self.program.operations <= PROGRAM_TOLD_MAX:
-            yield from _told(self.program, self.strategy)
+            yield from _told(self.program, self.preemptions)
 
 
 def run_and_judge(
@@ -97,7 +100,8 @@ def run_and_judge(
         version=executor.version,
         scenario=executor.scenario,
         program=program,
-        strategy=strategy,
+        strategy=strategy.label,
+        preemptions=strategy.preemptions if isinstance(strategy, PlannedStrategy) else (),
         seed=seed,
         number=number,
         violations=tuple(verdict.violations),
@@ -113,8 +117,7 @@ def attach(failure: BaseException, saved: SavedSchedule) -> None:
 # -- a program in words -----------------------------------------------------------------------------------
 
 
-def _told(program: Program, strategy: Strategy) -> Iterator[str]:
-    planned = strategy.preemptions if isinstance(strategy, PlannedStrategy) else ()
+def _told(program: Program, planned: Sequence[Preemption]) -> Iterator[str]:
     for number, task in enumerate(program.tasks, 1):
         told = [
             _operation(operation)
