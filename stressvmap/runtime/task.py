@@ -44,6 +44,8 @@ class Task:
         "migrate_at",
         "name",
         "next_object",
+        "operation",
+        "operation_start",
         "pending_field",
         "pending_kind",
         "pending_object",
@@ -80,6 +82,10 @@ class Task:
         self.rcu_depth = 0
         self.points = 0
         """Scheduling points it has announced in this execution."""
+        self.operation = -1
+        """Number of its program's operation that it performs, from 0; -1 before the first, and without a program."""
+        self.operation_start = 0
+        """`points` when that operation began."""
         self.migrate_at = NEVER
         """At this many points, or as soon after as it is preemptible, `Runtime.on_migrate` is asked to move it."""
         self.function = ""

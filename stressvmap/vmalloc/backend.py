@@ -142,8 +142,11 @@ class ModelBackend:
         starts = self.starts[number] = []
 
         def body() -> None:
-            for op in task_program.ops:
-                starts.append((runtime.current.points, runtime.points))
+            task = runtime.current
+            for index, op in enumerate(task_program.ops):
+                task.operation = index
+                task.operation_start = task.points
+                starts.append((task.points, runtime.points))
                 self.perform(op)
 
         return body
