@@ -12,6 +12,7 @@ from collections.abc import Callable
 from stressvmap.journal.events import KFREE_RCU, RCU_READ_LOCK, RCU_READ_UNLOCK
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.struct import Struct
+from stressvmap.runtime.access import CHANGES, LOOKS
 from stressvmap.runtime.task import Task
 
 
@@ -63,6 +64,8 @@ class Rcu:
     def call_rcu(self, run: Callable[[], None]) -> None:
         """Run `run` in the callback task after a grace period."""
         runtime = self.machine.runtime
+        for task in runtime.tasks:
+            runtime.note(("reader", task.id), LOOKS)
         readers = {task for task in runtime.tasks if task.rcu_depth > 0 or task.preempt_count > 0}
         self._queue(_Callback(readers, run))
 
@@ -89,6 +92,7 @@ class Rcu:
         return not self._waiting and not self._ready
 
     def _queue(self, callback: _Callback) -> None:
+        self.machine.runtime.note(("callbacks",), CHANGES)
         if callback.readers:
             self._waiting.append(callback)
         else:
@@ -97,11 +101,14 @@ class Rcu:
 
     def _leave(self, task: Task) -> None:
         """`task` is in no reader section any more."""
+        self.machine.runtime.note(("reader", task.id), CHANGES)
         if not self._waiting:
             return
         still: list[_Callback] = []
         ended = False
         for callback in self._waiting:
+            if task in callback.readers:
+                self.machine.runtime.note(("callbacks",), CHANGES)
             callback.readers.discard(task)
             if callback.readers:
                 still.append(callback)
@@ -116,5 +123,6 @@ class Rcu:
         """Body of the callback task (kthread rcuog)."""
         while self._ready:
             self.machine.runtime.point(KFREE_RCU, 0, "callback")
+            self.machine.runtime.note(("callbacks",), CHANGES)
             if self._ready:
                 self._ready.pop(0).run()

@@ -19,6 +19,7 @@ from stressvmap.journal.events import (
     WRITE_ONCE,
 )
 from stressvmap.kernel.machine import Machine
+from stressvmap.runtime.access import CHANGES, LOOKS
 
 POISON: Final = 0x6B6B6B6B
 """What an integer field reads as before anybody wrote it."""
@@ -59,6 +60,7 @@ class Struct:
         if self.is_dead:
             machine.record(DEAD_ACCESS, self.id, field, kind)
             if self.successor is not None:
+                machine.runtime.note((self.successor.id, field), LOOKS)
                 values = self.successor.values
         if field in values:
             value = values[field]
@@ -75,6 +77,7 @@ class Struct:
         if self.is_dead:
             machine.record(DEAD_ACCESS, self.id, field, kind)
             if self.successor is not None:
+                machine.runtime.note((self.successor.id, field), CHANGES)
                 values = self.successor.values
         values[field] = value
         machine.record(kind, self.id, field, self.shown(field, value))

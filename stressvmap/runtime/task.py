@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from stressvmap.runtime.access import Waitable
+
 NEVER = 1 << 62
 
 
@@ -48,6 +50,7 @@ class Task:
         "points",
         "preempt_count",
         "rcu_depth",
+        "waits_for",
     )
 
     def __init__(
@@ -92,6 +95,8 @@ class Task:
         self.blocked_object = 0
         self.blocked_class = ""
         self.blocked_owner = 0
+        self.waits_for: Waitable | None = None
+        """What it must wait for before it can do its pending operation, if anything."""
         self.context: object = None
         """What the runtime needs to resume it."""
 
