@@ -25,6 +25,8 @@ FREES: Final = 4
 """From now on steps that need it can run. Two that free are independent."""
 NEEDS: Final = 5
 """The step could not run while another task held it, or before it was freed."""
+SEIZES: Final = 6
+"""The step found it free and holds it from now on, but would have gone on as well had it not been: a trylock."""
 
 COMMUTING: Final = frozenset({LOOKS, ADDS, FREES, NEEDS})
 """Uses that do not conflict with their like. Any two that differ do."""

@@ -42,6 +42,8 @@ class StepRecord:
     """The operation that it announced: kind, object, field. 0: it was the task's first step."""
     object_id: int
     field: str
+    waits: bool
+    """Its task had to wait for something that it stood before."""
     events: Sequence[Event] = ()
     uses: dict[Key, int] = field(default_factory=dict)
     """What the runtime saw and what was noted."""
@@ -143,6 +145,7 @@ class ExploringRuntime(ControlledRuntime):
             0 if is_start else task.pending_kind,
             0 if is_start else task.pending_object,
             "" if is_start else task.pending_field,
+            task.waits_for is not None,
         )
         self._uses = record.uses
         self._is_noting = True

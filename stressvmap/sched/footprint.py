@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from stressvmap.runtime.access import CHANGES, COMMUTING, FREES, NEEDS, TAKES, Key
+from stressvmap.runtime.access import CHANGES, COMMUTING, FREES, NEEDS, SEIZES, TAKES, Key
 
 Footprint = Mapping[Key, int]
 Group = tuple[int, ...]
@@ -97,7 +97,7 @@ class HappensBefore:
                     direct.setdefault(other, True)
             if use in (TAKES, NEEDS) and taken >= 0 and steps[taken].slot != slot:
                 wanted.append((key, taken))
-            if use == TAKES:
+            if use in (TAKES, SEIZES):
                 self._taken[key] = number
         for other in direct:
             clock = [max(pair) for pair in zip(clock, steps[other].clock, strict=True)]

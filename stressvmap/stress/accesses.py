@@ -15,7 +15,7 @@ from typing import Final
 
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import Event
-from stressvmap.runtime.access import ADDS, CHANGES, EVERYTHING, FREES, LOOKS, TAKES, Key
+from stressvmap.runtime.access import ADDS, CHANGES, EVERYTHING, FREES, LOOKS, SEIZES, TAKES, Key
 from stressvmap.runtime.task import Task
 from stressvmap.sched.exploring import StepRecord
 from stressvmap.sched.footprint import Footprint, combine
@@ -45,6 +45,8 @@ class JournalAccesses:
         self.contended = contended
         self._cleared: list[tuple[int, int]] = []
         """(step, page): pages whose PTE was cleared in this execution, ascending by step."""
+        self._waits = False
+        """The step at hand was a wait for a lock, no trylock."""
         self._handlers: dict[int, Callable[[Uses, Event], None]] = {
             ev.LOCK: self._on_lock,
             ev.TRYLOCK_FAILED: self._on_lock_seen,
@@ -80,6 +82,7 @@ class JournalAccesses:
         uses = step.uses
         self._announced(uses, step)
         handlers = self._handlers
+        self._waits = step.waits
         for event in step.events:
             handler = handlers.get(event[0])
             if handler is not None:
@@ -120,7 +123,8 @@ class JournalAccesses:
 
     def _on_lock(self, uses: Uses, event: Event) -> None:
         is_contended = (event[4], event[5]) in self.contended
-        combine(uses, ("lock", event[4], event[5]), CHANGES if is_contended else TAKES)
+        use = CHANGES if is_contended else TAKES if self._waits else SEIZES
+        combine(uses, ("lock", event[4], event[5]), use)
         if event[5] == LAZY_LOCK:
             combine(uses, ("deaths",), LOOKS)
 
