@@ -55,7 +55,7 @@ BLOCKS = (
     ("f1",),  # kfree, in one step with whatever came before
     ("s",),  # a shared cell that no point announces: its last value becomes the task's
     ("t0", "w0"),  # mutex_trylock, then unlock at once if it was got
-    ("[0", "c0", "w0", "]0"),  # looks whether its spinlock is contended
+    ("[0", "w0", "c0", "]0"),  # looks whether its spinlock is contended
     ("d", "w1"),  # a random number
     ("q",),  # queues a work that writes thing 0
 )
