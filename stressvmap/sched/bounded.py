@@ -10,13 +10,17 @@ OOPSLA 2013).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stressvmap.sched.search import Node, Search
 
 
 class BoundedSearch(Search):
     """Explores all schedules with at most `bound` preemptions."""
 
-    def __init__(self, tasks: list[int], bound: int) -> None:
+    USES_FOOTPRINTS = False
+
+    def __init__(self, tasks: Sequence[int], bound: int) -> None:
         super().__init__(tasks)
         self.bound = bound
 
@@ -38,5 +42,14 @@ class BoundedSearch(Search):
     def alternative(self, node: Node) -> int:
         """The next of the enabled ones."""
         task = next((task for task in node.backtrack if task not in node.done), 0)
-        node.preemptions += task != 0 and len(node.done) == 1 and node.current in node.enabled
+        if task:
+            node.preemptions += _is_preemption(node, task) - _is_preemption(node, node.chosen)
         return task
+
+    def restored(self, node: Node, before: Node | None) -> None:
+        """Count again."""
+        node.preemptions = (before.preemptions if before is not None else 0) + _is_preemption(node, node.chosen)
+
+
+def _is_preemption(node: Node, task: int) -> bool:
+    return task != node.current and node.current in node.enabled

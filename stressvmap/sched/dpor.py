@@ -20,11 +20,16 @@ from stressvmap.sched.search import Node, Search
 
 
 class SourceDpor(Search):
-    """Explores all Mazurkiewicz traces."""
+    """Explores all Mazurkiewicz traces. What races ask of decisions below `base` is kept in `requests`."""
+
+    def __init__(self, tasks: Sequence[int]) -> None:
+        super().__init__(tasks)
+        self.requests: dict[tuple[int, tuple[int, ...], int], None] = {}
+        """(depth, initials that can run there, the task whose race it is), in the order they came up."""
 
     def choose(self, enabled: tuple[int, ...], current: int) -> Node | None:
         """Stay with the current task if it is awake: that makes few switches, and the stack shallow to change."""
-        sleep = self._sleep_after(self.nodes[-1]) if self.nodes else {}
+        sleep = self.sleep_after(self.nodes[-1]) if self.nodes else {}
         awake = [task for task in enabled if task not in sleep]
         if not awake:
             return None
@@ -49,6 +54,16 @@ class SourceDpor(Search):
             self.raced(self.order.push(task, footprint))
             self.order.pop()
 
+    def sleep_after(self, node: Node) -> dict[int, Footprint]:
+        """Who still sleeps after the chosen step of `node`."""
+        footprint = node.footprint
+        return {
+            task: other
+            for sleeping in (node.sleep, node.done)
+            for task, other in sleeping.items()
+            if not are_dependent(other, footprint)
+        }
+
     def _reverse(self, early: int, last: int) -> None:
         """One of the initials of what leads to `last` without `early` must be run where `early` ran: a source set."""
         node = self.nodes[early]
@@ -58,16 +73,10 @@ class SourceDpor(Search):
         # None of them is enabled if `last` waited for what was taken before `early` and freed after it: its race is
         # with the step that took it.
         enabled = [task for task in initials if task in node.enabled]
-        if enabled:
-            task = self.order.steps[last].task
+        if not enabled:
+            return
+        task = self.order.steps[last].task
+        if early < self.base:
+            self.requests[(early, tuple(enabled), task)] = None
+        else:
             node.backtrack.append(task if task in enabled else enabled[0])
-
-    def _sleep_after(self, node: Node) -> dict[int, Footprint]:
-        """Who still sleeps after the chosen step of `node`."""
-        footprint = node.footprint
-        return {
-            task: other
-            for sleeping in (node.sleep, node.done)
-            for task, other in sleeping.items()
-            if not are_dependent(other, footprint)
-        }

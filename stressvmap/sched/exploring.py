@@ -11,7 +11,8 @@ Both only leave out executions that differ from a remaining one in nothing but t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as field_of
 from typing import Final, Protocol
 
 from stressvmap.errors import HarnessError
@@ -45,7 +46,7 @@ class StepRecord:
     waits: bool
     """Its task had to wait for something that it stood before."""
     events: Sequence[Event] = ()
-    uses: dict[Key, int] = field(default_factory=dict)
+    uses: dict[Key, int] = field_of(default_factory=dict)
     """What the runtime saw and what was noted."""
 
 

@@ -72,7 +72,9 @@ class HappensBefore:
         self._undo: list[tuple[int, list[tuple[Key, tuple[int, Group, int, Group] | None, int]]]] = []
 
     def push(self, task: int, footprint: Footprint, draws: tuple[int, ...] = ()) -> list[int]:
-        """Append a step, in which `draws` were drawn; returns the numbers of the steps it races with and could have come before."""
+        """Append a step, in which `draws` were drawn; returns the numbers of the steps it races with and could have
+        come before.
+        """
         steps = self.steps
         slot = self.slots[task]
         before = self._last[slot]

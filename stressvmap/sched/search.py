@@ -6,15 +6,29 @@ Searches are stateless (Godefroid 1997): nothing of a machine is kept, each exec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
+from stressvmap.runtime.access import Key
 from stressvmap.sched.footprint import Footprint, HappensBefore, combine
 
 
 class Node:
     """One decision of the current execution: what could run, what runs, what ran before it from here."""
 
-    __slots__ = ("backtrack", "chosen", "current", "done", "draws", "enabled", "footprint", "preemptions", "sleep", "width")
+    __slots__ = (
+        "backtrack",
+        "chosen",
+        "current",
+        "done",
+        "draws",
+        "enabled",
+        "footprint",
+        "preemptions",
+        "sleep",
+        "width",
+    )
 
     def __init__(self, enabled: tuple[int, ...], current: int, chosen: int) -> None:
         self.enabled = enabled
@@ -45,11 +59,15 @@ class Search:
     Invariant: `order` holds the executed steps of `nodes`, one each, but perhaps for the last node.
     """
 
+    USES_FOOTPRINTS: ClassVar[bool] = True
+    """What was run from a decision matters by its footprint, not only by its name."""
+
     def __init__(self, tasks: Sequence[int]) -> None:
         self.nodes: list[Node] = []
+        self.tasks = tuple(tasks)
         self.order = HappensBefore(tasks)
-        self.is_over = False
-        """Nothing is left to run."""
+        self.base = 0
+        """Decisions below this depth are somebody else's: they are not changed."""
 
     def choose(self, enabled: tuple[int, ...], current: int) -> Node | None:
         """A decision where the execution has not been: the new node, or None if nothing new can come of it."""
@@ -76,7 +94,7 @@ class Search:
     def advance(self) -> bool:
         """Move on to the next execution; False if there is none."""
         nodes, order = self.nodes, self.order
-        while nodes:
+        while len(nodes) > self.base:
             node = nodes[-1]
             if len(order.steps) == len(nodes):
                 order.pop()
@@ -89,8 +107,92 @@ class Search:
                 node.footprint = {}
                 return True
             nodes.pop()
-        self.is_over = True
         return False
+
+    def sleep_after(self, node: Node) -> dict[int, Footprint]:
+        """Who still sleeps after the chosen step of `node`; a search without sleep sets has nobody."""
+        return {}
+
+    def save(self) -> list[Decision]:
+        """The stack as plain data, between two executions."""
+        return [
+            Decision(node.chosen, [list(drawn) for drawn in node.draws], list(node.done), list(node.backtrack))
+            for node in self.nodes
+        ]
+
+    def restore(self, stack: Sequence[Decision], run: Callable[[Search], object]) -> None:
+        """Come back to a saved stack. Footprints are not saved, they are taken again: `run` runs one execution of the
+        search it is given.
+        """
+        path = [(decision.chosen, decision.draws) for decision in stack]
+        done = [
+            {
+                task: _footprint_of(self.tasks, [*path[:depth], (task, [])], run) if self.USES_FOOTPRINTS else {}
+                for task in decision.done
+            }
+            for depth, decision in enumerate(stack)
+        ]
+        again = _Path(self.tasks, path)
+        run(again)
+        assert len(again.nodes) == len(stack)
+        self.order = again.order
+        self.nodes = again.nodes
+        for depth, (node, decision) in enumerate(zip(self.nodes, stack, strict=True)):
+            node.done, node.backtrack = done[depth], list(decision.backtrack)
+            if depth:
+                node.sleep = self.sleep_after(self.nodes[depth - 1])
+            self.restored(node, self.nodes[depth - 1] if depth else None)
+        if self.nodes:  # the last decision is still to be carried out
+            self.order.pop()
+            self.nodes[-1].draws = [list(drawn) for drawn in stack[-1].draws]
+            self.nodes[-1].footprint = {}
+
+    def restored(self, node: Node, before: Node | None) -> None:
+        """Bring up to date what a search keeps on a node of its own."""
+
+
+@dataclass
+class Decision:
+    """A decision as plain data: what runs, what it draws, what ran from there before, what is asked for."""
+
+    chosen: int
+    draws: list[list[int]] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)
+    backtrack: list[int] = field(default_factory=list)
+
+
+class _Path(Search):
+    """Repeats given decisions one by one, and ends after them."""
+
+    def __init__(self, tasks: Sequence[int], path: Sequence[tuple[int, list[list[int]]]]) -> None:
+        super().__init__(tasks)
+        self.path = path
+
+    def choose(self, enabled: tuple[int, ...], current: int) -> Node | None:
+        if len(self.nodes) == len(self.path):
+            return None
+        task, draws = self.path[len(self.nodes)]
+        node = Node(enabled, current, task)
+        node.draws = [list(drawn) for drawn in draws]
+        self.nodes.append(node)
+        return node
+
+
+def _footprint_of(
+    tasks: Sequence[int], path: Sequence[tuple[int, list[list[int]]]], run: Callable[[Search], object]
+) -> Footprint:
+    """What the last step of a path uses, whatever it draws."""
+    footprint: dict[Key, int] = {}
+    task, draws = path[-1]
+    while True:
+        again = _Path(tasks, [*path[:-1], (task, draws)])
+        run(again)
+        node = again.nodes[-1]
+        for key, use in node.footprint.items():
+            combine(footprint, key, use)
+        draws = node.draws
+        if not _next_draws(draws):
+            return footprint
 
 
 def _next_draws(draws: list[list[int]]) -> bool:

@@ -77,7 +77,7 @@ def new_runtime() -> ExploringRuntime:
 
 def everything(tasks: Sequence[int]) -> Search:
     """All interleavings: a bound that no execution reaches."""
-    return BoundedSearch(list(tasks), 1 << 20)
+    return BoundedSearch(tasks, 1 << 20)
 
 
 def disagreement(enumerated: Enumerated, reduced: Explored, full: Explored | None) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Source-DPOR against plain enumeration, on a sample of the family; and that the family catches a search that is wrong."""
+"""Source-DPOR against plain enumeration on a sample of the family, which must catch a search that is wrong."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from stressvmap.runtime.access import CHANGES, FREES, NEEDS, TAKES, Key
+from stressvmap.runtime.access import CHANGES, FREES, NEEDS, Key
 from stressvmap.runtime.task import Task
 from stressvmap.sched.dpor import SourceDpor
 from stressvmap.sched.exploring import ExploringRuntime, StepRecord
@@ -64,12 +64,12 @@ def test_complete_executions_are_as_many_as_mazurkiewicz_traces(
 
 
 class NeverWakes(SourceDpor):
-    def _sleep_after(self, node: Node) -> dict[int, Footprint]:
+    def sleep_after(self, node: Node) -> dict[int, Footprint]:
         return {**node.sleep, **node.done}
 
 
 class NeverSleeps(SourceDpor):
-    def _sleep_after(self, node: Node) -> dict[int, Footprint]:
+    def sleep_after(self, node: Node) -> dict[int, Footprint]:
         return {}
 
 
@@ -113,10 +113,15 @@ def ordered_by(order: Callable[[Sequence[int]], HappensBefore]) -> type[SourceDp
 
 @pytest.mark.parametrize(
     "wrong",
-    [NeverWakes, NeverSleeps, IgnoresTheStuck, AddsOnlyTheRacer, ForgetsDraws]
-    + [ordered_by(_NoLockReversal), ordered_by(_NoReversal)],
-    ids=["never-wakes", "never-sleeps", "ignores-the-stuck", "adds-only-the-racer", "forgets-draws"]
-    + ["no-lock-reversal", "no-reversal-of-the-first"],
+    [
+        pytest.param(NeverWakes, id="never-wakes"),
+        pytest.param(NeverSleeps, id="never-sleeps"),
+        pytest.param(IgnoresTheStuck, id="ignores-the-stuck"),
+        pytest.param(AddsOnlyTheRacer, id="adds-only-the-racer"),
+        pytest.param(ForgetsDraws, id="forgets-draws"),
+        pytest.param(ordered_by(_NoLockReversal), id="no-lock-reversal"),
+        pytest.param(ordered_by(_NoReversal), id="no-reversal-of-the-first"),
+    ],
 )
 def test_the_family_catches_a_search_that_is_wrong(
     wrong: type[SourceDpor], sample: list[tuple[SmallProgram, Enumerated]]
@@ -135,16 +140,20 @@ class _Missing(JournalAccesses):
         return {key: use for key, use in super().of(step, depth).items() if not self.is_missing(key, use)}
 
 
+NAMED_KEYS = ("alive", "reader", "callbacks", "cell", "works", "cpu", "lock", "waiters")
+
+
 def named(name: str) -> Callable[[Key, int], bool]:
     return lambda key, use: isinstance(key, tuple) and key[0] == name
 
 
 @pytest.mark.parametrize(
     "is_missing",
-    [named("alive"), named("reader"), named("callbacks"), named("cell"), named("works"), named("cpu"), named("lock")]
-    + [lambda key, use: isinstance(key, tuple) and isinstance(key[0], int) and use == CHANGES]
-    + [named("waiters"), lambda key, use: use in (NEEDS, FREES) and key != TAKES],
-    ids=["alive", "reader", "callbacks", "cell", "works", "cpu", "lock", "writes", "waiters", "enabling"],
+    [
+        *(pytest.param(named(name), id=name) for name in NAMED_KEYS),
+        pytest.param(lambda key, use: isinstance(key[0], int) and use == CHANGES, id="writes"),
+        pytest.param(lambda key, use: use in (NEEDS, FREES), id="enabling"),
+    ],
 )
 def test_the_family_catches_a_footprint_that_leaves_something_out(
     is_missing: Callable[[Key, int], bool], sample: list[tuple[SmallProgram, Enumerated]]
