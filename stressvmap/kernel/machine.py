@@ -21,6 +21,7 @@ from stressvmap.journal.events import (
     Event,
 )
 from stressvmap.program import Fault, Migration
+from stressvmap.runtime.access import CHANGES, EVERYTHING
 from stressvmap.runtime.runtime import DEADLOCK, DONE, Runtime
 from stressvmap.runtime.task import NEVER, BugOn, Task
 
@@ -167,6 +168,7 @@ class Machine:
 
     def _migrate(self, task: Task) -> None:
         """Move `task` if it is preemptible; else its next point asks again."""
+        self.runtime.note(EVERYTHING, CHANGES)
         if task.preempt_count or task.is_interrupt:
             return
         plan = self.migrations[task.id]
@@ -178,6 +180,7 @@ class Machine:
         """Move a preemptible task to an online CPU; the current one goes on when that CPU is free. Returns whether
         it moved.
         """
+        self.runtime.note(EVERYTHING, CHANGES)
         is_moved = self._move(task, cpu)
         if is_moved and task is self.runtime.current:
             self.runtime.wait_for_cpu()

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+from stressvmap.runtime.access import Waitable
+
 NEVER = 1 << 62
 
 
@@ -52,6 +54,7 @@ class Task:
         "points",
         "preempt_count",
         "rcu_depth",
+        "waits_for",
     )
 
     def __init__(
@@ -103,6 +106,8 @@ class Task:
         """The task it waits for, 0: none in particular. It counts if `awaited` is empty."""
         self.awaited: Collection[Task] = ()
         """The tasks that it waits for, every one of them, where they are many."""
+        self.waits_for: Waitable | None = None
+        """What it must wait for before it can do its pending operation, if anything."""
         self.context: Any = None
         """What the runtime needs to resume it."""
 

@@ -86,6 +86,10 @@ class ControlledRuntime(Runtime):
         if chosen is not task:
             self._switch_to(chosen)
 
+    def own_points(self) -> int:
+        """With those of the grant that is running."""
+        return self.current.points + self.points - self._counted
+
     def park(self) -> None:
         """Block the current task and run another."""
         task = self.current

@@ -23,10 +23,11 @@ from stressvmap.sched.replay import Run
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import judge
 from stressvmap.stress.workloads import draw
+from stressvmap.vmalloc.planted import WalksDyingBlocks
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
 from tests.checks.recording import BLOCK, Recording
-from tests.model.mutants import LocksListFirst, ReusesDirtySpace, SleepsInReader, WalksDyingBlocks
+from tests.model.mutants import LocksListFirst, ReusesDirtySpace, SleepsInReader
 from tests.model.world import (
     ALIASES,
     PAUSE,
