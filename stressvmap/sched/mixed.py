@@ -24,7 +24,9 @@ SHARES: Final = (45, 25, 10, 10, 5, 5)
 
 
 class MixedStrategy(InTurn):
-    """Members: switch-points, sticky, pct, pos, random, round-robin. Which one an execution is depends on (seed, number)."""
+    """Members: switch-points, sticky, pct, pos, random, round-robin. Whose an execution is depends on (seed, number)
+    alone.
+    """
 
     def __init__(self, seed: int) -> None:
         super().__init__(
