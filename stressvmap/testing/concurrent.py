@@ -73,8 +73,7 @@ def interleavings(scenario: Scenario) -> st.SearchStrategy[Interleaving]:
     fault = st.builds(Fault, st.sampled_from(FAULT_KINDS), number, st.integers(0, FAULT_NTH_MAX))
     point = st.integers(1, scenario.operations * POINTS_MAX // 2)
     migration = st.builds(Migration, number, point, st.sampled_from(online))
-    return st.builds(
-        _assemble,
+    return _interleavings(
         _tasks(scenario, _operations(scenario), workers, scenario.operations),
         _tasks(scenario, [ProgramOp(ops.ALIASES)], scenario.flushers, scenario.flushes),
         _a_few(fault, scenario.fault_rate),
@@ -96,6 +95,7 @@ def run_concurrently(
     Raises the VmapViolation of the first violation whose fingerprint is not in `allow`, AssertionError if the
     execution reached the scenario's `steps_max`, and ConfigError for a version, scenario or check that makes no sense.
     """
+    __tracebackhide__ = True
     executor = Executor(under_test(version, scenario, checks), scenario)
     try:
         outcome = run_and_judge(executor, Judge(scenario.limits, checks), program, strategy)
@@ -158,11 +158,16 @@ def _a_few(one: st.SearchStrategy[T], rate: float) -> st.SearchStrategy[list[T]]
     return st.just(none) | st.lists(one, max_size=INJECTED_MAX) if rate else st.just(none)
 
 
-def _assemble(
-    workers: list[_Task], flushers: list[_Task], faults: list[Fault], migrations: list[Migration]
+@st.composite  # and not builds, which would have Hypothesis print what it was built from
+def _interleavings(
+    draw: st.DrawFn,
+    workers: st.SearchStrategy[list[_Task]],
+    flushers: st.SearchStrategy[list[_Task]],
+    faults: st.SearchStrategy[list[Fault]],
+    migrations: st.SearchStrategy[list[Migration]],
 ) -> Interleaving:
-    drawn = [(cpu, steps, "worker") for cpu, steps in workers if steps]
-    drawn += [(cpu, steps, "flusher") for cpu, steps in flushers if steps]
+    drawn = [(cpu, steps, "worker") for cpu, steps in draw(workers) if steps]
+    drawn += [(cpu, steps, "flusher") for cpu, steps in draw(flushers) if steps]
     programs = tuple(TaskProgram(cpu, tuple(operation for operation, _ in steps), role) for cpu, steps, role in drawn)
     preemptions = tuple(
         Preemption(task, operation, 1 + (place - PLACES) // RANKS, place % RANKS)
@@ -170,4 +175,4 @@ def _assemble(
         for operation, (_, place) in enumerate(steps)
         if place >= PLACES
     )
-    return Interleaving(Program(programs, tuple(faults), tuple(migrations)), preemptions)
+    return Interleaving(Program(programs, tuple(draw(faults)), tuple(draw(migrations))), preemptions)

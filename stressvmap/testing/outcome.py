@@ -25,7 +25,7 @@ PROGRAM_TOLD_MAX: Final = 24
 """Operations: a program that has more is not written out in a message."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class Outcome(Execution):
     """An execution, judged."""
 
@@ -43,6 +43,10 @@ class Outcome(Execution):
     """In the order in which they were certain."""
     not_run: dict[str, str]
     """Checks that could not run, with the reason."""
+
+    def __repr__(self) -> str:
+        found = len(self.violations)
+        return f"<execution {self.number} of seed {self.seed}, {self.strategy}: {self.reason}, {found} violations>"
 
     def saved(self, violation: Violation | None = None) -> SavedSchedule:
         """What `stressvmap replay` takes (stress.schedule_file.write_schedule writes it), kept for `violation`."""
