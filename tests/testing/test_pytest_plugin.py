@@ -44,16 +44,21 @@ class TestIt:
         print("execution", execution.number, "seed", execution.seed, execution.strategy)
         assert execution.number != 3
 """
+# Nearly every program shows this violation, so that no test here depends on luck.
 DRAWN = """
 from hypothesis import given, settings
-from stressvmap.testing import SMALL, interleavings, register_profiles, run_concurrently
+from stressvmap.scenario import Scenario
+from stressvmap.testing import interleavings, register_profiles, run_concurrently
 
 register_profiles()
+SMALL = Scenario(
+    cpus=2, window_blocks=6, slots=2, large_rate=0, vmalloc_rate=0, fault_rate=0, migration_rate=0, witness=False
+)
 
 @settings(settings.get_profile("dev"), max_examples=300, report_multiple_bugs=False{settings})
 @given(interleavings(SMALL)){decorator}
 def test_drawn(drawn):
-    run_concurrently("v6.4", SMALL, drawn.program, drawn.strategy, checks=["stale-after-unmap-aliases"])
+    run_concurrently("v6.4", SMALL, drawn.program, drawn.strategy, checks=["range-computed-unlocked"])
 """
 
 
@@ -112,10 +117,10 @@ def test_a_failure_that_hypothesis_shrank_is_reported_in_the_same_way(pytester: 
     result = run(pytester, DRAWN.format(settings=", database=None, derandomize=True", decorator=""))
     result.assert_outcomes(failed=1)
     result.stdout.re_match_lines(
-        ["E .*stale-after-unmap-aliases: .*", r"replay: stressvmap replay \.stressvmap/.*\.json"]
+        ["E .*range-computed-unlocked: .*", r"replay: stressvmap replay \.stressvmap/.*\.json"]
     )
     assert "--stressvmap-schedule" not in result.stdout.str()
-    assert read_schedule(kept(pytester)).program.operations <= 6
+    assert read_schedule(kept(pytester)).program.operations <= 2
 
 
 def test_a_schedule_that_cannot_be_kept_does_not_hide_the_failure(pytester: pytest.Pytester) -> None:
@@ -192,24 +197,21 @@ def test_the_plugin_itself_costs_a_pytest_run_nothing() -> None:
 # -- hypothesis's own ways to see a failure again ----------------------------------------------------------
 
 
-def test_the_printed_blob_reproduces_a_concurrent_failure_in_another_process(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = DRAWN.format(settings=", database=None", decorator="")
-    first = run_in_a_process(pytester, monkeypatch, source)
-    (blob,) = re.findall(r"@reproduce_failure\((.*)\)", first.stdout.str())
-    source = DRAWN.format(settings=", database=None", decorator=f"\n@hypothesis.reproduce_failure({blob})")
-    again = run_in_a_process(pytester, monkeypatch, "import hypothesis\n" + source)
-    assert story_of(again) == story_of(first)
-
-
-def test_the_example_database_shows_a_concurrent_failure_again_at_once(
+def test_a_printed_blob_and_the_example_database_show_a_concurrent_failure_again_in_other_processes(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run_in_a_process(pytester, monkeypatch, DRAWN.format(settings="", decorator=""))
-    source = DRAWN.format(settings=", phases=[Phase.reuse]", decorator="")
-    again = run_in_a_process(pytester, monkeypatch, "from hypothesis import Phase\n" + source)
-    assert story_of(again) == story_of(first)
+    reuse = ", phases=[Phase.reuse]"
+    by_database = run_in_a_process(
+        pytester, monkeypatch, "from hypothesis import Phase\n" + DRAWN.format(settings=reuse, decorator="")
+    )
+    (blob,) = re.findall(r"@reproduce_failure\((.*)\)", first.stdout.str())
+    decorator = f"\n@hypothesis.reproduce_failure({blob})"
+    by_blob = run_in_a_process(
+        pytester, monkeypatch, "import hypothesis\n" + DRAWN.format(settings=", database=None", decorator=decorator)
+    )
+    assert story_of(first) == story_of(by_database) == story_of(by_blob)
+    assert "range-computed-unlocked" in story_of(first)[0]
 
 
 def story_of(result: pytest.RunResult) -> list[str]:
