@@ -33,7 +33,7 @@ from stressvmap.scenario import Scenario
 from stressvmap.sched.planned import PlannedStrategy, Preemption
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
-from stressvmap.testing.outcome import Outcome, run_and_judge
+from stressvmap.testing.outcome import Outcome, inconclusive, run_and_judge
 from stressvmap.testing.subject import under_test
 from stressvmap.vmalloc.base import Vmalloc
 
@@ -93,7 +93,8 @@ def run_concurrently(
     """Run `program` on a fresh machine, as `strategy` decides, and judge it. Returns what it came to.
 
     Raises the VmapViolation of the first violation whose fingerprint is not in `allow`, AssertionError if the
-    execution reached the scenario's `steps_max`, and ConfigError for a version, scenario or check that makes no sense.
+    execution reached the scenario's `steps_max` or a check that was asked for could not run, and ConfigError for a
+    version, scenario or check that makes no sense.
     """
     __tracebackhide__ = True
     executor = Executor(under_test(version, scenario, checks), scenario)
@@ -101,7 +102,7 @@ def run_concurrently(
         outcome = run_and_judge(executor, Judge(scenario.limits, checks), program, strategy)
     finally:
         executor.close()
-    failure = outcome.failure(allow)
+    failure = outcome.failure(allow) or inconclusive((), checks, outcome.not_run)
     if failure is not None:
         raise failure
     return outcome

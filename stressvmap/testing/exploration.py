@@ -18,7 +18,7 @@ from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.stress.workloads import draw
-from stressvmap.testing.outcome import Outcome, attach, run_and_judge
+from stressvmap.testing.outcome import Outcome, attach, inconclusive, run_and_judge
 from stressvmap.testing.subject import SMALL, under_test
 from stressvmap.vmalloc.base import Vmalloc
 
@@ -142,12 +142,9 @@ class Exploration:
         finally:
             executor.close()
         tally.metrics = judge.metrics()
-        reasons = has_substance(tally)
-        reasons += [
-            f"check {name} could not run: {tally.not_run[name]}" for name in self.checks if name in tally.not_run
-        ]
-        if reasons:
-            raise AssertionError(f"inconclusive: {'; '.join(reasons)}")
+        failure = inconclusive(has_substance(tally), self.checks, tally.not_run)
+        if failure is not None:
+            raise failure
 
     def _program(self, number: int) -> Program:
         return draw(self.scenario, self.seed, number)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -111,6 +111,15 @@ def run_and_judge(
         violations=tuple(verdict.violations),
         not_run=verdict.not_run,
     )
+
+
+def inconclusive(reasons: Sequence[str], checks: Collection[str], not_run: Mapping[str, str]) -> AssertionError | None:
+    """What a test raises that found nothing and has not earned to pass: for `reasons`, or because some of `checks`,
+    those that were asked for, could not run. None if it may pass.
+    """
+    could_not = [f"check {name} could not run: {not_run[name]}" for name in checks if name in not_run]
+    told = "; ".join([*reasons, *could_not])
+    return AssertionError(f"inconclusive: {told}") if told else None
 
 
 def attach(failure: BaseException, saved: SavedSchedule) -> None:

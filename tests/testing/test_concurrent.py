@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from stressvmap.checks.leak import Leak
 from stressvmap.errors import ConfigError
 from stressvmap.program import ALIASES, MAP, UNMAP, Program, ProgramOp, TaskProgram
 from stressvmap.scenario import Scenario
@@ -140,6 +141,13 @@ def test_an_execution_that_does_not_end_is_no_pass() -> None:
     assert "task 2 on CPU 1" in str(caught.value)
 
 
+def test_a_check_that_was_asked_for_and_cannot_run_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Leak, "cannot_run_on", lambda check, journal: "it has no end")
+    with pytest.raises(AssertionError, match="inconclusive: check leak could not run: it has no end"):
+        run(DYING, checks=["leak"])
+    assert run(DYING, checks=["accounting"]).not_run == {}
+
+
 @pytest.mark.parametrize(
     ("version", "scenario", "checks", "message"),
     [
@@ -164,7 +172,8 @@ def test_what_has_rate_0_is_not_drawn_and_the_scenario_sets_the_size(drawn: Inte
     operations = [operation for task in drawn.program.tasks for operation in task.ops]
     assert {operation.kind for operation in operations} <= {MAP, UNMAP, ALIASES}
     assert all(operation.pages <= BLOCKS_ONLY.max_alloc and operation.slot < 2 for operation in operations)
-    assert drawn.program.faults == drawn.program.migrations == ()
+    assert not drawn.program.faults
+    assert not drawn.program.migrations
     roles = [task.role for task in drawn.program.tasks]
     assert roles.count("worker") <= 2
     assert roles.count("flusher") <= 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stressvmap.checks.leak import Leak
 from stressvmap.errors import ConfigError, ScheduleMismatch
 from stressvmap.kernel.function import kernel_function
 from stressvmap.scenario import Scenario
@@ -96,9 +97,10 @@ def test_a_run_in_which_nothing_was_flushed_is_no_pass() -> None:
         explored(scenario=Scenario(cpus=1, operations=1, flushers=0), schedules=1)
 
 
-def test_a_check_that_was_asked_for_and_cannot_run_is_no_pass() -> None:
-    with pytest.raises(AssertionError, match="inconclusive: check livelock could not run: "):
-        explored(schedules=1, checks=["livelock", "leak"])
+def test_a_check_that_was_asked_for_and_cannot_run_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Leak, "cannot_run_on", lambda check, journal: "it has no end")
+    with pytest.raises(AssertionError, match="inconclusive: check leak could not run: it has no end"):
+        explored(schedules=1, checks=["leak", "accounting"])
 
 
 def test_twice_runs_each_schedule_again() -> None:

@@ -67,14 +67,6 @@ def run(pytester: pytest.Pytester, source: str, *arguments: str | Path) -> pytes
     return pytester.runpytest_inprocess(*PLAIN, *WITH_PLUGIN, *arguments)
 
 
-def run_in_a_process(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, source: str) -> pytest.RunResult:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    pytester.makepyfile(test_it=source)
-    result = pytester.runpytest_subprocess(*PLAIN, *WITH_PLUGIN)
-    result.assert_outcomes(failed=1)
-    return result
-
-
 def kept(pytester: pytest.Pytester) -> Path:
     (path,) = (pytester.path / ".stressvmap").glob("*.json")
     return path
@@ -197,20 +189,22 @@ def test_the_plugin_itself_costs_a_pytest_run_nothing() -> None:
 # -- hypothesis's own ways to see a failure again ----------------------------------------------------------
 
 
-def test_a_printed_blob_and_the_example_database_show_a_concurrent_failure_again_in_other_processes(
+def test_a_printed_blob_and_the_example_database_show_a_concurrent_failure_again_in_another_process(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run_in_a_process(pytester, monkeypatch, DRAWN.format(settings="", decorator=""))
-    reuse = ", phases=[Phase.reuse]"
-    by_database = run_in_a_process(
-        pytester, monkeypatch, "from hypothesis import Phase\n" + DRAWN.format(settings=reuse, decorator="")
-    )
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    database = ", database=hypothesis.database.DirectoryBasedExampleDatabase('examples')"
+    pytester.makepyfile(test_it="import hypothesis\n" + DRAWN.format(settings=database, decorator=""))
+    first = pytester.runpytest_subprocess(*PLAIN, *WITH_PLUGIN)
     (blob,) = re.findall(r"@reproduce_failure\((.*)\)", first.stdout.str())
+
+    reuse = database + ", phases=[hypothesis.Phase.reuse]"
+    by_database = run(pytester, "import hypothesis\n" + DRAWN.format(settings=reuse, decorator=""))
     decorator = f"\n@hypothesis.reproduce_failure({blob})"
-    by_blob = run_in_a_process(
-        pytester, monkeypatch, "import hypothesis\n" + DRAWN.format(settings=", database=None", decorator=decorator)
-    )
-    assert story_of(first) == story_of(by_database) == story_of(by_blob)
+    by_blob = run(pytester, "import hypothesis\n" + DRAWN.format(settings=", database=None", decorator=decorator))
+    for result in (first, by_database, by_blob):
+        result.assert_outcomes(failed=1)
+        assert story_of(result) == story_of(first)
     assert "range-computed-unlocked" in story_of(first)[0]
 
 
