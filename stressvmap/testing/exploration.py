@@ -102,6 +102,7 @@ class Exploration:
         self.seed = seed
         self.checks = checks
         self.allow = allow
+        self._name = version.NAME if "NAME" in vars(version) else version.__qualname__
         self.replay: SavedSchedule | None = None
         """Run only this, on the test's own version."""
 
@@ -125,7 +126,7 @@ class Exploration:
             yield self._replayed(self.replay)
             return
         strategy = make_strategy(self.strategy, self.seed)
-        print(f"stressvmap: {self.version.NAME}: {self.schedules} schedules of {self.strategy}, seed {self.seed}")
+        print(f"stressvmap: {self._name}: {self.schedules} schedules of {self.strategy}, seed {self.seed}")
         executor = Executor(self.version, self.scenario)
         judge = Judge(self.scenario.limits, self.checks)
         tally = Tally()
@@ -151,7 +152,7 @@ class Exploration:
 
     def _replayed(self, saved: SavedSchedule) -> Outcome:
         """The execution of a schedule file. Raises ScheduleMismatch if it does not fit the version as it is now."""
-        print(f"stressvmap: {self.version.NAME}: the schedule of execution {saved.execution}, seed {saved.seed}")
+        print(f"stressvmap: {self._name}: the schedule of execution {saved.execution}, seed {saved.seed}")
         executor = Executor(self.version, saved.scenario)
         strategy = ReplayStrategy(saved.schedule)
         judge = Judge(saved.scenario.limits, self.checks)
@@ -160,6 +161,7 @@ class Exploration:
         finally:
             executor.close()
         strategy.check_used_up()
+        outcome.strategy = saved.strategy  # that it is a replay is no news to who asked for it
         return outcome
 
 

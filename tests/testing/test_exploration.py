@@ -127,7 +127,7 @@ def test_a_schedule_from_a_file_is_all_that_runs_on_the_tests_own_version(tmp_pa
     exploration.ask(replay=read_schedule(path))
     (outcome,) = exploration.outcomes()
     assert outcome.journal.digest() == kept.journal.digest()
-    assert (outcome.number, outcome.seed) == (2, 0)
+    assert (outcome.number, outcome.seed, outcome.strategy) == (2, 0, kept.strategy)
 
 
 def test_a_schedule_that_does_not_fit_any_more_is_a_mismatch_and_no_pass(tmp_path: Path) -> None:
