@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator
+from contextlib import closing
 from typing import Any, Final
 
-from stressvmap.errors import ConfigError, HarnessError
+from stressvmap.errors import ConfigError, HarnessError, ScheduleMismatch
 from stressvmap.program import Program
 from stressvmap.scenario import Scenario
 from stressvmap.sched.portfolio import DEFAULT, make_strategy
@@ -61,15 +62,16 @@ def explore(
         @functools.wraps(test)
         def explored(*args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True  # of the frames that pytest shows, those of the test are of interest
-            for outcome in exploration.outcomes():
-                failure = outcome.failure(exploration.allow)
-                if failure is not None:
-                    raise failure
-                try:
-                    test(*args, **kwargs, **({ARGUMENT: outcome} if wants_it else {}))
-                except BaseException as error:
-                    attach(error, outcome.saved())
-                    raise
+            with closing(exploration.outcomes()) as outcomes:
+                for outcome in outcomes:
+                    failure = outcome.failure(exploration.allow)
+                    if failure is not None:
+                        raise failure
+                    try:
+                        test(*args, **kwargs, **({ARGUMENT: outcome} if wants_it else {}))
+                    except BaseException as error:
+                        attach(error, outcome.saved())
+                        raise
 
         others = [parameter for name, parameter in signature.parameters.items() if name != ARGUMENT]
         explored.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
@@ -120,7 +122,7 @@ class Exploration:
         self.schedules = self.schedules if schedules is None else schedules
         self.replay = self.replay if replay is None else replay
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Generator[Outcome, None, None]:
         """Run and judge one execution after the other; at the end raise AssertionError if it was all for nothing."""
         if self.replay is not None:
             yield self._replayed(self.replay)
@@ -166,7 +168,10 @@ class Exploration:
 
 
 def _repeat(executor: Executor, outcome: Outcome) -> None:
-    """Run an execution's schedule again, as `twice` asks. Raises HarnessError if the journals differ."""
-    again = executor.replay(outcome.program, outcome.schedule)
+    """Run an execution's schedule again, as `twice` asks. Raises HarnessError if it does something else then."""
+    try:
+        again = executor.replay(outcome.program, outcome.schedule)
+    except ScheduleMismatch as error:
+        raise HarnessError(f"execution {outcome.number}: two runs of one schedule differ: {error}") from None
     if again.journal.digest() != outcome.journal.digest():
-        raise HarnessError(f"execution {outcome.number}: two runs of one schedule differ")
+        raise HarnessError(f"execution {outcome.number}: two runs of one schedule differ in what they did")
