@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from hypothesis import settings
 from typer.main import get_command
 
 import stressvmap.checks
@@ -154,6 +155,19 @@ def test_every_fence_is_closed() -> None:
 def test_a_python_block_runs(block: Block) -> None:
     code = compile("\n" * (block.line - 1) + block.text, str(block.path), "exec", dont_inherit=True)
     exec(code, {"__name__": "documentation"})
+
+
+@pytest.mark.parametrize("block", [block for block in PYTHON if "outcome" in block.attributes], ids=str)
+def test_a_documented_test_ends_as_it_says(block: Block, pytester: pytest.Pytester) -> None:
+    path = pytester.makepyfile(test_documented=block.text)
+    before = settings.get_current_profile_name()
+    settings.register_profile("a few", max_examples=10, stateful_step_count=20, derandomize=True, deadline=None)
+    settings.load_profile("a few")
+    try:
+        result = pytester.runpytest_inprocess("-p", "no:cacheprovider", path)
+    finally:
+        settings.load_profile(before)
+    result.assert_outcomes(**{block.attributes["outcome"]: 1})
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if "file" in block.attributes], ids=str)
