@@ -106,13 +106,13 @@ class ControlledRuntime(Runtime):
 
     def pin(self, task: Task) -> None:
         """The CPU is `task`'s alone."""
-        Runtime.pin(self, task)
+        super().pin(task)
         if len(self._ready_on[task.cpu]) > 1:
             self._refresh(task.cpu)
 
     def unpin(self, task: Task) -> None:
         """The CPU is free; the strategy is asked at once if it wants that and somebody waited for it."""
-        Runtime.unpin(self, task)
+        super().unpin(task)
         ready = self._ready_on[task.cpu]
         if len(ready) > 1 or (ready and ready[0] is not task):
             self._refresh(task.cpu)
@@ -169,7 +169,9 @@ class ControlledRuntime(Runtime):
         self._attend_at = 0
 
     def reset(self) -> None:
-        """Forget the last execution."""
+        """Forget the last execution; unwind what an interrupt from the keyboard at a bad moment has left of it."""
+        if any(task.context is not None for task in self.tasks):
+            self._give_up()
         super().reset()
         self.enabled = []
         self._ready_on = defaultdict(list)
@@ -317,9 +319,11 @@ class ControlledRuntime(Runtime):
         """The greenlet that runs `task`, from the pool if it has none yet."""
         slot: Slot | None = task.context
         if slot is None:
-            slot = self._free.pop() if self._free else self._new_slot()
+            slot = self._free[-1] if self._free else self._new_slot()
             slot.task = task
             task.context = slot
+            if self._free:
+                self._free.pop()  # last: an interrupt from the keyboard must not find it in neither place
         return slot
 
     def _new_slot(self) -> Slot:
