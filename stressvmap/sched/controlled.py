@@ -60,7 +60,12 @@ class ControlledRuntime(Runtime):
         """`points` when the running task's own points were last brought up to date."""
         self._since = 0
         """`points` when the current task became that: what it has run since is one choice of the schedule."""
-        self._was_woken = False
+        self._why = COUNT_OVER
+        """What the strategy will be told when the grant is used up."""
+        self._is_special = False
+        """A point that is attended to may be for more than a decision: the current task has migrations planned, or
+        the execution is over.
+        """
         self._hub: greenlet | None = None
         self._free: list[Slot] = []
         self._reason = ""
@@ -75,14 +80,9 @@ class ControlledRuntime(Runtime):
         self.points = points
         if points < self._attend_at:
             return
-        if self.is_sealed:
-            self.points = points - 1
-            self.unwind(task)
+        if self._is_special and not self._attend(task):
             return
-        if points < self._ask_at or task.migrate_at != NEVER:
-            if not self._migrate(task):
-                return
-        chosen = self._next(task, WOKEN if self._was_woken else COUNT_OVER)
+        chosen = self._next(task, self._why)
         if chosen is not task:
             self._switch_to(chosen)
 
@@ -167,6 +167,7 @@ class ControlledRuntime(Runtime):
         """End the execution; every point is attended to from here on, for it must do nothing."""
         super().seal(reason)
         self._attend_at = 0
+        self._is_special = True
 
     def reset(self) -> None:
         """Forget the last execution; unwind what an interrupt from the keyboard at a bad moment has left of it."""
@@ -233,8 +234,14 @@ class ControlledRuntime(Runtime):
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _migrate(self, task: Task) -> bool:
-        """Attend to a task that has a migration planned. Whether its grant is used up, and it is still running."""
+    def _attend(self, task: Task) -> bool:
+        """What a point may have to do but for a decision. Whether that is due too: the grant is used up, and `task`
+        is still the one that runs.
+        """
+        if self.is_sealed:
+            self.points -= 1
+            self.unwind(task)
+            return False
         task.points += self.points - self._counted
         self._counted = self.points
         if task.points >= task.migrate_at:
@@ -289,12 +296,13 @@ class ControlledRuntime(Runtime):
             self._record(task, why)
             self._since = points
             self.current = chosen
-        self._was_woken = False
+            self._is_special = chosen.migrate_at != NEVER
+        self._why = COUNT_OVER
         ask_at = points + count
         if ask_at > self.steps_max:
             ask_at = self.steps_max
         self._attend_at = self._ask_at = ask_at
-        if chosen.migrate_at != NEVER:
+        if self._is_special:
             self._arm(chosen)
         return chosen
 
@@ -306,7 +314,7 @@ class ControlledRuntime(Runtime):
     def _ask_soon(self) -> None:
         """Ask the strategy at the current task's next point, and say that it is for a task that became enabled."""
         if self._ask_at > self.points + 1:
-            self._was_woken = True
+            self._why = WOKEN
             self._ask_at = self._attend_at = self.points + 1
 
     def _record(self, task: Task | None, why: int) -> None:
