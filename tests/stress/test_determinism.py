@@ -42,7 +42,6 @@ GOLDEN_BY_STRATEGY = {
     "pos": "17bcf25254d70bc4b53d86fbf62e360458b043e00733efbd3c631bd5a662068c",
     "surw": "072aac7e7ecc695d3c6a6064adafaf6058568e155e0b7e6b5114f34aed247403",
     "round-robin": "4ea3873c7a29b5af4cfa8adddc669cde7a6063decf279cbf55ce8ecca710afb9",
-    "mixed": "2b4fcbad1b646b818a62e37a4e1f6d65c76ca44705782d4a5b5213125d060abb",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 
