@@ -122,6 +122,7 @@ def alarm() -> Iterator[list[int]]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that comes in a finalizer is lost
 def test_an_interrupt_at_any_instruction_leaves_nothing_behind(fresh: list[str], alarm: list[int]) -> None:
     """A real signal, so it also falls into the runtime's own code, and into its unwinding."""
     random = Random(3)

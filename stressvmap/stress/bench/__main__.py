@@ -33,8 +33,8 @@ def ratios(repeats: int, seconds: float, lengths: tuple[int, ...] = LENGTHS) -> 
     yield speed.cost_of_checks("sticky", repeats, seconds)
     yield speed.floor("random", repeats)
     yield speed.floor("sticky", repeats)
-    yield speed.by_length(lengths, repeats)
-    yield speed.by_cpus(CPUS, repeats)
+    yield speed.by_length(lengths, min(repeats, 3))
+    yield speed.by_cpus(CPUS, min(repeats, 3))
     yield speed.jobs(repeats, 2 * seconds)
     yield speed.against_threads(repeats, seconds)
     yield speed.against_sequential(repeats, seconds)
@@ -44,7 +44,7 @@ def main() -> None:
     """Print the tables asked for."""
     parser = argparse.ArgumentParser(prog="python -m stressvmap.stress.bench", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="how often each ratio is measured (default 5)")
-    parser.add_argument("--seconds", type=float, default=0.8, help="how long each side of a ratio runs (default 0.8)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="how long each side of a ratio runs (default 0.5)")
     parser.add_argument("--longest", action="store_true", help="runs of 10,000,000 points too (2 GB, minutes)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument(
@@ -98,8 +98,10 @@ def _show_speed(console: Console, repeats: int, seconds: float, lengths: tuple[i
         rates.add_row(name, *(f"{value:,.0f}" for value in (rate.executions, rate.operations, rate.points)))
     console.print(rates)
     table = Table("ratio", "median", "spread", "mark", "", title=f"{repeats} repeats in turn")
-    for ratio in ratios(repeats, seconds, lengths):
-        table.add_row(*ratio.row())
+    with console.status("measuring, some minutes") as status:
+        for ratio in ratios(repeats, seconds, lengths):
+            table.add_row(*ratio.row())
+            status.update(f"measured: {ratio.name}")
     console.print(table)
 
 
