@@ -66,6 +66,8 @@ class ControlledRuntime(Runtime):
         """A point that is attended to may be for more than a decision: the current task has migrations planned, or
         the execution is over.
         """
+        self._walk: Callable[[], float] | None = None
+        """The strategy's `walk`, in this execution."""
         self._hub: greenlet | None = None
         self._free: list[Slot] = []
         self._reason = ""
@@ -82,9 +84,20 @@ class ControlledRuntime(Runtime):
             return
         if self._is_special and not self._attend(task):
             return
-        chosen = self._next(task, self._why)
-        if chosen is not task:
-            self._switch_to(chosen)
+        walk = self._walk
+        if walk is None or points >= self.steps_max:
+            chosen = self._next(task, self._why)
+            if chosen is not task:
+                self._switch_to(chosen)
+            return
+        # What `_next` and the strategy would do, without asking: a third of the random walk's time is the asking.
+        enabled = self.enabled
+        walked = enabled[int(walk() * len(enabled))]
+        if walked is not task:
+            task.points += points - self._counted
+            self._counted = points
+            self._hand_over(task, walked, COUNT_OVER)
+            self._switch_to(walked)
 
     def park(self) -> None:
         """Block the current task and run another."""
@@ -186,6 +199,7 @@ class ControlledRuntime(Runtime):
         """
         self._hub = getcurrent()
         self._reason = ""
+        self._walk = self.strategy.walk
         try:
             first = self._next(None, START)
             if first is not None:
@@ -293,10 +307,7 @@ class ControlledRuntime(Runtime):
             self._record(task, why)
             return None
         if chosen is not task or why == ENDED:  # else it goes on, and so does its choice
-            self._record(task, why)
-            self._since = points
-            self.current = chosen
-            self._is_special = chosen.migrate_at != NEVER
+            self._hand_over(task, chosen, why)
         self._why = COUNT_OVER
         ask_at = points + count
         if ask_at > self.steps_max:
@@ -305,6 +316,13 @@ class ControlledRuntime(Runtime):
         if self._is_special:
             self._arm(chosen)
         return chosen
+
+    def _hand_over(self, task: Task | None, chosen: Task, why: int) -> None:
+        """`chosen` is the current task from here on; what `task` has run is a choice of the schedule."""
+        self._record(task, why)
+        self._since = self.points
+        self.current = chosen
+        self._is_special = chosen.migrate_at != NEVER
 
     def _why_over(self) -> str:
         if self.points >= self.steps_max:
