@@ -10,11 +10,12 @@ with a dependence (checks/order.py) both from and to it. Everything else is left
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.checks.order import OWING, Order
+from stressvmap.checks.world import ALIASES
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import Event
 from stressvmap.journal.journal import Journal
@@ -50,6 +51,7 @@ _TOPICS: Final = {
 }
 """What else a check's story is about than the steps it names itself."""
 
+_UNMAPS: Final = frozenset({ev.UNMAP_BEGIN, ev.UNMAP_END, ev.PTE_CLEAR, ev.API_END})
 _LIST_KINDS: Final = frozenset({ev.LIST_ADD, ev.LIST_DEL, ev.LIST_CORRUPT})
 _NO_STEPS: Final = frozenset({ev.OBJECT_ALLOC, ev.STOPPED, ev.API_BEGIN})
 _LOCKS_TOLD: Final = frozenset({"vb->lock", "vbq->lock", "vmap_purge_lock"})
@@ -81,7 +83,8 @@ class Step:
 class Selection:
     """The steps of one violation's story, in order, and the names they use."""
 
-    def __init__(self, journal: Journal, violation: Violation) -> None:
+    def __init__(self, journal: Journal, violation: Violation, blocks: Collection[int] | None = None) -> None:
+        """`blocks`: tell of no others than these."""
         self.events = journal.events
         self.violation = violation
         self.bits = int(journal.header.get("block_bits", 0))
@@ -96,6 +99,8 @@ class Selection:
         self.blocks = self._blocks()
         if len({call.task for call in self.calls}) == 1:
             self._add_rivals()
+        if blocks is not None:
+            self.blocks = [block for block in self.blocks if block in blocks]
         self.symbols = Symbols(self.objects, self.bits, self.blocks)
         self.wording = Wording(self.events, self.symbols)
         self.steps: dict[int, Step] = {}
@@ -112,8 +117,13 @@ class Selection:
         """Calls that only do again, to other pages concerned, what one before did: named in one line, not told."""
         seen: set[tuple[int, int]] = set()
         repeated = []
+        decisive = {
+            frame.outermost()
+            for seed in self.seeds
+            if self.events[seed][0] not in _UNMAPS and (frame := self.frames.of[seed]) is not None
+        }
         for call in sorted(self.calls, key=lambda call: call.begin):
-            if not self._is_about_pages(call) or self.violation.check not in OWED:
+            if call in decisive or not self._is_about_pages(call) or self.violation.check not in OWED:
                 continue
             key = (call.task, call.event[4] // self.bits if self.bits else 0)
             if key in seen or len(seen) == UNMAPPINGS_MAX:
@@ -143,7 +153,7 @@ class Selection:
                         found[block] = None
         pages = self.violation.pages
         if pages is not None and self.topics and self.bits and pages.end - pages.start <= self.bits * BLOCKS_MAX:
-            for block in self.objects.blocks_of(pages, self.bits)[-BLOCKS_MAX:]:
+            for block in self.objects.blocks_of(pages, self.bits, self.end)[-BLOCKS_MAX:]:
                 found[block] = None
         return list(found)
 
@@ -316,7 +326,7 @@ class Selection:
         text = self.wording.step(number)
         missed = [] if pages is None else self.symbols.known_in(pages.start, pages.end)
         if missed and not self._is_concerned(event[4], event[6]):
-            return f"{text}   /* not {' or '.join(missed)} */"
+            return f"{text}   /* not {missed[0]} */"
         return text
 
     # -- what needs more than one event ---------------------------------------------------------------------
@@ -326,7 +336,7 @@ class Selection:
         walked = -1
         for number, event in self._events_of(call):
             is_list_step = event[0] == ev.READ_ONCE and str(event[5]).endswith(".next")
-            if event[3] == "_vm_unmap_aliases" and (event[0] == ev.XA_LOAD or is_list_step):
+            if event[3].lstrip("_") == ALIASES and (event[0] == ev.XA_LOAD or is_list_step):
                 walked = number
             if event[0] == ev.LOCK and event[5] in LAZY_LOCKS and event[3].startswith("__purge"):
                 self._tell_lazy(number)
