@@ -3,9 +3,10 @@
 
 A violation's own steps come first (`steps`, `at`). To them come, in the same API calls, the changes of the blocks,
 areas and pages concerned; what a vm_unmap_aliases made of these blocks; how whoever touched a dead object came by it;
-the single stores of a list change that another task fell into; and the locks held across what another CPU did. Where
-the violation names the steps of one task only, the calls that it was not serialisable with are told as well: those
-with a dependence (checks/order.py) both from and to it. Everything else is left out.
+the single stores of a change of a corrupt list; and the locks held across what another CPU did. Where the violation
+names the steps of one task only, the calls that it was not serialisable with are told as well: those with a
+dependence (checks/order.py) both from and to it. Of all that, only what the violation's own steps depend on by
+happens-before is told, and what came too late; everything else is left out.
 """
 
 from __future__ import annotations
@@ -251,8 +252,22 @@ class Selection:
                 self._add(seed, self._seed_text(seed), ALWAYS)
                 if event[0] == ev.MIGHT_SLEEP:
                     self._tell_reader(seed)
+        self._leave_out_what_nothing_depends_on()
         self._tell_locks()
         self._tell_repetitions()
+
+    def _leave_out_what_nothing_depends_on(self) -> None:
+        """Of what came before the violation's last step, keep what one of its steps depends on by happens-before. What
+        an audit saw depends on all there was.
+        """
+        if not self.seeds or not self._is_step(self.end):
+            return
+        start = min([*self.steps, *self.seeds])
+        order = Order(self.events[start : self.end + 1])
+        past = {number + start for seed in self.seeds for number in order.past_of(seed - start)}
+        for number, step in list(self.steps.items()):
+            if step.rank < ALWAYS and number < self.seeds[-1] and number not in past:
+                del self.steps[number]
 
     def _tell_repetitions(self) -> None:
         if self.likewise:
