@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stressvmap.checks.unseen import DISTRIBUTION_FREE, ESTY, ClassSample, CoverageCount, Unseen
+from stressvmap.checks.unseen import DISTRIBUTION_FREE, NORMAL, ClassSample, CoverageCount, Unseen
 
 Seen = tuple[str, int, frozenset[int]]
 executions = st.lists(
@@ -84,8 +84,8 @@ def sampled(weights: list[float], executions: int, random: Random) -> tuple[Unse
 @pytest.mark.parametrize(
     ("exponent", "classes", "executions", "method"),
     [
-        (1.0, 2000, 800, ESTY),
-        (0.0, 500, 1000, ESTY),
+        (1.0, 2000, 800, NORMAL),
+        (0.0, 500, 1000, NORMAL),
         (0.0, 3000, 40, DISTRIBUTION_FREE),
         (3.0, 50, 40, DISTRIBUTION_FREE),
     ],

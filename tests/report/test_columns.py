@@ -165,6 +165,12 @@ def test_a_story_reads_as_it_was_approved(case: str) -> None:
     assert "\n".join(columns(journal, violation)) + "\n" == (STORIES / f"{case}.txt").read_text(encoding="utf-8")
 
 
+def test_the_documentation_quotes_a_story_as_it_is() -> None:
+    story = (STORIES / "row-42-wrong-queue.txt").read_text(encoding="utf-8")
+    documented = Path(__file__).parents[2] / "docs" / "stories.md"
+    assert f"```\n{story}```" in documented.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_up_to_three_cpus_fit_into_a_commit_message(case: str) -> None:
     lines = columns(*CASES[case]())
