@@ -117,6 +117,13 @@ def test_of_no_execution_nothing_is_known() -> None:
     assert (unseen.low, unseen.high) == (0, 1)
 
 
+@given(executions)
+def test_the_live_figure_is_no_less_than_the_classes_seen(seen: list[Seen]) -> None:
+    count = counted(seen, capacity=1000)
+    assert count.classes_at_most() >= count.as_dict().get("distinct_journals", 0)
+    assert count.classes_at_most() == len({(strategy, class_hash) for strategy, class_hash, _ in seen})
+
+
 def test_a_count_travels_between_processes_and_is_told_as_json() -> None:
     count = counted([("random", 1, frozenset({3})), ("pct", 2, frozenset({4}))])
     assert pickle.loads(pickle.dumps(count)).as_dict() == count.as_dict()
