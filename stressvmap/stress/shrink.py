@@ -28,8 +28,8 @@ one, no preemption can be left out or moved to a boundary by itself - always up 
 only `explore` tries all. Dropping operations by runs of halving length is the second half of ddmin (Zeller,
 Hildebrandt, "Simplifying and isolating failure-inducing input", TSE 2002), whose result is 1-minimal; passes to a
 fixpoint under a shortlex order are Hypothesis's (internal/conjecture/shrinker.py). Two passes exist because deletion
-alone gets stuck: one makes a piece larger *while* it drops another (a block filled by four pieces is filled by two),
-one lets one task do what two did.
+alone gets stuck: one makes pieces larger *while* it drops another (a block filled by four pieces is filled by two), or
+drops an operation together with the fault that would then hit the next one; one lets one task do what two did.
 
 Every candidate is a deterministic run, and the draws of the search depend on the candidate alone, so a shrink of the
 same file gives the same result, unless it is stopped by a time, and what was shrunk to the end does not shrink further.
@@ -46,7 +46,7 @@ from typing import Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.errors import HarnessError, PatchError
-from stressvmap.program import MAP, PAUSE
+from stressvmap.program import PAUSE
 from stressvmap.runtime.runtime import STEPS_MAX
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.sched.follow import FollowStrategy, Leg, LegRecorder
@@ -329,7 +329,7 @@ class Shrinker:
             self._drop_operations,
             self._drop_injections,
             self._merge_tasks,
-            self._grow_and_drop,
+            self._trade,
             self._smaller_machine,
             self._smaller_operations,
             self._fewer_preemptions,
@@ -380,31 +380,11 @@ class Shrinker:
             if not self._attempt(change.merged(self.best.variant, a, b, self.best.order), search=True):
                 self._attempt(change.merged(self.best.variant, a, b, one_by_one), search=True)
 
-    def _grow_and_drop(self) -> None:
-        """A larger piece in place of several: deletion alone keeps a block that is filled by four."""
-        ops = change.operations(self.best.variant.program)
-        if len(ops) > SEARCH_OPERATIONS_MAX:
-            return
-        for grown in ops:
-            for dropped in ops:
-                if self._grow_one(grown, dropped):
-                    return self._grow_and_drop()
-        return None
-
-    def _grow_one(self, grown: Op, dropped: Op) -> bool:
-        variant = self.best.variant
-        tasks, largest = variant.program.tasks, variant.scenario.max_alloc
-        op, other = tasks[grown[0]].ops[grown[1]], tasks[dropped[0]].ops[dropped[1]]
-        if op.kind != MAP or other.kind != MAP or grown == dropped or op.pages >= largest:
-            return False
-        partners = {
-            (t, k) for t, k in change.operations(variant.program) if tasks[t].ops[k].slot == other.slot
-        } - {grown}  # fmt: skip
-        for pages in {min(largest, op.pages + other.pages), largest}:
-            larger = change.with_pages(variant, grown, pages)
-            if any(self._attempt(change.without(larger, gone), search=True) for gone in ({dropped}, partners)):
-                return True
-        return False
+    def _trade(self) -> None:
+        """Fewer operations at a price: deletion alone keeps a block that is filled by four pieces."""
+        if len(change.operations(self.best.variant.program)) <= SEARCH_OPERATIONS_MAX:
+            while any(self._attempt(traded, search=True) for traded in change.trades(self.best.variant)):
+                pass
 
     def _smaller_machine(self) -> None:
         while any(self._attempt(v, search=True) for v in change.on_fewer_cpus(self.best.variant)):

@@ -104,6 +104,15 @@ def test_one_larger_piece_takes_the_place_of_several() -> None:
     assert best_of(Shrinker(sequential(many)).run()).size.operations == 4
 
 
+def test_a_fault_that_would_hit_the_next_operation_goes_with_its_own() -> None:
+    """Without the first mapping the fault would fail the second; without the fault there would be one too many."""
+    ops = (
+        ProgramOp(MAP, 5, 1), ProgramOp(MAP, 0, 4), ProgramOp(MAP, 1, 4), ProgramOp(UNMAP, 0), ProgramOp(ALIASES),
+    )  # fmt: skip
+    best = best_of(Shrinker(sequential(ops, faults=(Fault("kmem_cache_alloc", 1, 0),))).run())
+    assert (best.size.operations, best.saved.program.faults) == (4, ())
+
+
 def test_what_two_tasks_do_one_can_do() -> None:
     first = (ProgramOp(MAP, 0, 4), ProgramOp(MAP, 1, 4), ProgramOp(UNMAP, 0))
     best = best_of(Shrinker(sequential(first, (ProgramOp(ALIASES),))).run())
