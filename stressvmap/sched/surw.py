@@ -96,7 +96,9 @@ class SurwStrategy(Seeded):
         self._next: int | None = None
         """Id of the task whose interesting operation comes next; None: to be drawn."""
         self._since = 0
-        """Points when `_next` was drawn: after as many as the trial had it is drawn anew."""
+        """Points when an interesting operation last happened: if none does in as many as the whole trial had, the
+        next is drawn anew.
+        """
         self._begun: dict[int, int] = {}
         """By task: its points when its pending operation was let happen; one that waits for a lock happens once."""
 
@@ -125,6 +127,7 @@ class SurwStrategy(Seeded):
         free, held = self._divide(enabled)
         if not free or (held and self.points - self._since > self._profile.points):
             self._draw_next({task.id: max(1, self._left.get(task.id, 0)) for task in held})
+            self._since = self.points
             free = [task for task in held if task.id == self._next]
         chosen = free[self.draw(len(free))]
         if self._begun.get(chosen.id) != chosen.points:
@@ -132,6 +135,7 @@ class SurwStrategy(Seeded):
             if area_of(operation_of(chosen)) == self._area:
                 self._left[chosen.id] = max(0, self._left.get(chosen.id, 0) - 1)
                 self._next = None
+                self._since = self.points
         return chosen, 1
 
     def _start(self) -> None:
@@ -162,7 +166,6 @@ class SurwStrategy(Seeded):
 
     def _draw_next(self, weights: dict[int, int]) -> None:
         """Draw a task by weight; nobody if all weights are 0."""
-        self._since = self.points
         self._next = None
         at = self._random.random() * sum(weights.values())
         for task_id, weight in weights.items():
