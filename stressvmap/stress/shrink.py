@@ -265,6 +265,8 @@ class Shrinker:
         try:
             done = executor.run(candidate.program, recorder, seed=self.saved.seed, execution=self.saved.execution)
         except PatchError:
+            if self.result.tries == 1:
+                raise  # it is the schedule itself that the patch fails on
             return None
         if done.reason == STEPS_MAX and not self._may_give_up:
             return None

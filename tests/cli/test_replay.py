@@ -140,13 +140,12 @@ def test_a_version_that_hangs_does_not_hang_the_command(file: Path) -> None:
     assert (told["verdict"], told["exit_status"]) == ("inconclusive", 4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_can_be_stopped_while_a_version_hangs(file: Path, number: signal.Signals) -> None:
+def test_it_can_be_stopped_while_a_version_hangs(file: Path) -> None:
     process = start(file)
     deadline = time.monotonic() + 60
     while not (file.parent / "hangs").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stressvmap.errors import PatchError
 from stressvmap.program import ALIASES, MAP, PAUSE, TOUCH, UNMAP, Fault, Migration, Program, ProgramOp, TaskProgram
 from stressvmap.runtime.runtime import STEPS_MAX
 from stressvmap.runtime.strategy import Schedule
@@ -207,6 +208,12 @@ def test_a_candidate_on_which_a_patch_raises_does_not_show_the_violation(tmp_pat
     )
     best = best_of(Shrinker(saved).run())
     assert {op.pages for op in best.saved.program.tasks[0].ops if op.kind == MAP} == {4}
+
+
+def test_a_patch_that_raises_on_the_schedule_itself_is_named(tmp_path: Path) -> None:
+    version = write_patch(tmp_path, "def vb_free(self, addr, size):\n    raise KeyError(addr)\n", "V6_4")
+    with pytest.raises(PatchError, match=r"Patch\.vb_free raised KeyError"):
+        Shrinker(replace(failure(), version=version)).run()
 
 
 def test_a_shrunk_schedule_is_a_file_like_any_other(tmp_path: Path) -> None:
