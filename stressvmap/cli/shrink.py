@@ -113,12 +113,10 @@ def _status(result: Shrunk) -> int:
 def _lines(result: Shrunk, path: Path, target: Path) -> Iterator[str]:
     best, before = result.best, result.before
     if best is None or before is None:
-        tried = f"{result.tries} candidates tried"
-        yield (
-            f"{path}: stopped before the violation recurred"
-            if result.is_stopped
-            else (f"{path}: the violation does not recur, so there is nothing to shrink ({tried})")
-        )
+        if result.is_stopped or result.is_over_budget:
+            yield f"{path}: ended before the violation recurred ({result.tries} candidates tried)"
+        else:
+            yield f"{path}: the violation does not recur, so there is nothing to shrink ({result.tries} candidates tried)"
         return
     yield f"{path}: {best.saved.version}, {best.saved.check} {best.saved.fingerprint}"
     yield f"  before  {before}"

@@ -40,6 +40,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import islice, permutations
 from random import Random
 from typing import Final
@@ -160,7 +161,8 @@ class Shrinker:
         self._stop = stop
         self._on_better = on_better
         self._on_try = on_try
-        self._seen: set[str] = set()
+        self._seen: set[bytes] = set()
+        """Digests of the candidates that were tried."""
         self._fingerprint = saved.fingerprint
         self._judge = Judge(saved.scenario.limits, (saved.check,) if saved.check else ())
         self._may_give_up = saved.reason == STEPS_MAX
@@ -223,7 +225,7 @@ class Shrinker:
 
     def _try(self, candidate: Variant, strategy: Strategy | None = None) -> bool:
         """Run the candidate, by `strategy` or its legs. True if it became the best."""
-        key = candidate.key()
+        key = blake2b(candidate.key().encode(), digest_size=16).digest()
         if strategy is None and key in self._seen:
             return False
         self._require_budget()
@@ -232,7 +234,7 @@ class Shrinker:
         shown = self._run(candidate, strategy)
         if self._on_try is not None:
             self._on_try(self.result)
-        if shown is None or (self.result.best is not None and not shown.size < self.best.size):
+        if shown is None:
             return False
         self.result.best = shown
         if self._on_better is not None:
@@ -252,6 +254,7 @@ class Shrinker:
             raise _Enough
 
     def _run(self, candidate: Variant, strategy: Strategy | None) -> Shown | None:
+        """What the candidate shows, if that is the violation and it is smaller than the best."""
         executor = self.executor
         scenario = candidate.scenario
         if not self._may_give_up and self.result.best is not None:
@@ -281,7 +284,7 @@ class Shrinker:
                 return violation
         return None
 
-    def _shown(self, candidate: Variant, done: Execution, recorder: LegRecorder, violation: Violation) -> Shown:
+    def _shown(self, candidate: Variant, done: Execution, recorder: LegRecorder, violation: Violation) -> Shown | None:
         executor = self.executor
         starts = executor.backend.starts
         points = {task.id: task.points for task in executor.runtime.tasks}
@@ -297,13 +300,16 @@ class Shrinker:
         legs = tuple(recorder.taken)
         inside = [_distance(leg, lengths) for leg in legs if leg.is_preempted]
         schedule = (len(inside), sum(1 for d in inside if d), sum(inside), len(done.schedule.choices), done.points)
+        size = Size(change.program_size(candidate), schedule)
+        if self.result.best is not None and not size < self.best.size:
+            return None
         saved = saved_from(
             executor, candidate.program, done, violation,
             version=self.saved.version, seed=self.saved.seed, strategy=self.saved.strategy,
         )  # fmt: skip
         saved.scenario = candidate.scenario
         taken = replace(candidate, legs=legs, draws=tuple(done.schedule.draws))
-        return Shown(taken, saved, Size(change.program_size(candidate), schedule), lengths, order)
+        return Shown(taken, saved, size, lengths, order)
 
     def _plans(self, variant: Variant, count: int) -> Iterator[tuple[Leg, ...]]:
         """Schedules for a program whose own does not show the violation: without preemptions, then with a few."""
