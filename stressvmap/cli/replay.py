@@ -18,6 +18,7 @@ from stressvmap.cli.options import Json, Out, Quiet, Verbose
 from stressvmap.cli.output import complain, log_to, print_lines, print_object, start_log
 from stressvmap.errors import ConfigError
 from stressvmap.journal.store import write
+from stressvmap.report.columns import columns
 from stressvmap.report.saved import RESULT_FILE, to_json, write_atomically
 from stressvmap.result import CLEAN, INCONCLUSIVE, SCHEMA, VIOLATED
 from stressvmap.runtime.strategy import Strategy
@@ -53,7 +54,7 @@ def replay(
         str | None,
         typer.Option("--strategy", metavar="S", help="What --prefix goes on with (default: switch only when blocked)."),
     ] = None,
-    story: Annotated[bool, typer.Option("--story", help="Tell the violation's story, too.")] = False,
+    story: Annotated[bool, typer.Option("--story", help="Tell the violation's story, too: one column a CPU.")] = False,
     stall_seconds: StallSeconds = 30.0,
     out: Out = None,
     json: Json = False,
@@ -196,4 +197,4 @@ def _lines(told: Replayed, path: Path, wants_story: bool) -> Iterator[str]:
     yield f"  journal    {journal} (sha256 {told.journal_digest[:12]}), {told.points} steps, ended: {told.reason}"
     if wants_story and violation is not None:
         yield ""
-        yield from violation.message.splitlines()
+        yield from columns(told.journal, violation)

@@ -113,12 +113,9 @@ def _status(result: Shrunk) -> int:
 def _lines(result: Shrunk, path: Path, target: Path) -> Iterator[str]:
     best, before = result.best, result.before
     if best is None or before is None:
-        tried = f"{result.tries} candidates tried"
-        yield (
-            f"{path}: stopped before the violation recurred"
-            if result.is_stopped
-            else (f"{path}: the violation does not recur, so there is nothing to shrink ({tried})")
-        )
+        is_cut = result.is_stopped or result.is_over_budget
+        what = "ended before the violation recurred" if is_cut else "the violation does not recur: nothing to shrink"
+        yield f"{path}: {what} ({result.tries} candidates tried)"
         return
     yield f"{path}: {best.saved.version}, {best.saved.check} {best.saved.fingerprint}"
     yield f"  before  {before}"

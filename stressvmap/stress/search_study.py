@@ -67,10 +67,10 @@ def thread_findings(source: Source, seed: int) -> Generator[list[ThreadFinding],
         runtime.close()
 
 
-def collect(count: int, seconds: float, seed: int) -> list[ThreadFinding]:
+def collect(count: int, seconds: float, seed: int, chosen: Sequence[Source] = SOURCES) -> list[ThreadFinding]:
     """`count` findings, or as many as come in that time; of each execution, the fingerprint seen least so far."""
     deadline = time.monotonic() + seconds
-    sources = [thread_findings(source, seed) for source in SOURCES]
+    sources = [thread_findings(source, seed) for source in chosen]
     seen: Counter[str] = Counter()
     kept: list[ThreadFinding] = []
     number = 0
@@ -93,11 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--findings", type=int, default=100)
     parser.add_argument("--schedules", type=int, default=SCHEDULES_MAX, help="tried for each finding")
     parser.add_argument("--seconds", type=float, default=3600.0, help="for all of it; what is left then is not counted")
+    parser.add_argument("--version", help="only this version's findings")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     deadline = time.monotonic() + given.seconds
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    findings = collect(given.findings, given.seconds / 4, given.seed)
+    sources = [source for source in SOURCES if given.version in (None, source.version)]
+    if not sources:
+        parser.error(f"--version {given.version}: is none of {', '.join(sorted({s.version for s in SOURCES}))}")
+    findings = collect(given.findings, given.seconds / 2, given.seed, sources)
     tried: Counter[str] = Counter()
     at: defaultdict[str, list[int]] = defaultdict(list)
     for one in findings:

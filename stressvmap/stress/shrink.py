@@ -28,8 +28,8 @@ one, no preemption can be left out or moved to a boundary by itself - always up 
 only `explore` tries all. Dropping operations by runs of halving length is the second half of ddmin (Zeller,
 Hildebrandt, "Simplifying and isolating failure-inducing input", TSE 2002), whose result is 1-minimal; passes to a
 fixpoint under a shortlex order are Hypothesis's (internal/conjecture/shrinker.py). Two passes exist because deletion
-alone gets stuck: one makes a piece larger *while* it drops another (a block filled by four pieces is filled by two),
-one lets one task do what two did.
+alone gets stuck: one makes pieces larger *while* it drops another (a block filled by four pieces is filled by two), or
+drops an operation together with the fault that would then hit the next one; one lets one task do what two did.
 
 Every candidate is a deterministic run, and the draws of the search depend on the candidate alone, so a shrink of the
 same file gives the same result, unless it is stopped by a time, and what was shrunk to the end does not shrink further.
@@ -40,13 +40,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import islice, permutations
 from random import Random
 from typing import Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.errors import HarnessError, PatchError
-from stressvmap.program import MAP, PAUSE
+from stressvmap.program import PAUSE
 from stressvmap.runtime.runtime import STEPS_MAX
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.sched.follow import FollowStrategy, Leg, LegRecorder
@@ -160,7 +161,8 @@ class Shrinker:
         self._stop = stop
         self._on_better = on_better
         self._on_try = on_try
-        self._seen: set[str] = set()
+        self._seen: set[bytes] = set()
+        """Digests of the candidates that were tried."""
         self._fingerprint = saved.fingerprint
         self._judge = Judge(saved.scenario.limits, (saved.check,) if saved.check else ())
         self._may_give_up = saved.reason == STEPS_MAX
@@ -223,7 +225,7 @@ class Shrinker:
 
     def _try(self, candidate: Variant, strategy: Strategy | None = None) -> bool:
         """Run the candidate, by `strategy` or its legs. True if it became the best."""
-        key = candidate.key()
+        key = blake2b(candidate.key().encode(), digest_size=16).digest()
         if strategy is None and key in self._seen:
             return False
         self._require_budget()
@@ -232,7 +234,7 @@ class Shrinker:
         shown = self._run(candidate, strategy)
         if self._on_try is not None:
             self._on_try(self.result)
-        if shown is None or (self.result.best is not None and not shown.size < self.best.size):
+        if shown is None:
             return False
         self.result.best = shown
         if self._on_better is not None:
@@ -252,6 +254,7 @@ class Shrinker:
             raise _Enough
 
     def _run(self, candidate: Variant, strategy: Strategy | None) -> Shown | None:
+        """What the candidate shows, if that is the violation and it is smaller than the best."""
         executor = self.executor
         scenario = candidate.scenario
         if not self._may_give_up and self.result.best is not None:
@@ -265,6 +268,8 @@ class Shrinker:
         try:
             done = executor.run(candidate.program, recorder, seed=self.saved.seed, execution=self.saved.execution)
         except PatchError:
+            if self.result.tries == 1:
+                raise  # it is the schedule itself that the patch fails on
             return None
         if done.reason == STEPS_MAX and not self._may_give_up:
             return None
@@ -279,7 +284,7 @@ class Shrinker:
                 return violation
         return None
 
-    def _shown(self, candidate: Variant, done: Execution, recorder: LegRecorder, violation: Violation) -> Shown:
+    def _shown(self, candidate: Variant, done: Execution, recorder: LegRecorder, violation: Violation) -> Shown | None:
         executor = self.executor
         starts = executor.backend.starts
         points = {task.id: task.points for task in executor.runtime.tasks}
@@ -295,13 +300,16 @@ class Shrinker:
         legs = tuple(recorder.taken)
         inside = [_distance(leg, lengths) for leg in legs if leg.is_preempted]
         schedule = (len(inside), sum(1 for d in inside if d), sum(inside), len(done.schedule.choices), done.points)
+        size = Size(change.program_size(candidate), schedule)
+        if self.result.best is not None and not size < self.best.size:
+            return None
         saved = saved_from(
             executor, candidate.program, done, violation,
             version=self.saved.version, seed=self.saved.seed, strategy=self.saved.strategy,
         )  # fmt: skip
         saved.scenario = candidate.scenario
         taken = replace(candidate, legs=legs, draws=tuple(done.schedule.draws))
-        return Shown(taken, saved, Size(change.program_size(candidate), schedule), lengths, order)
+        return Shown(taken, saved, size, lengths, order)
 
     def _plans(self, variant: Variant, count: int) -> Iterator[tuple[Leg, ...]]:
         """Schedules for a program whose own does not show the violation: without preemptions, then with a few."""
@@ -329,7 +337,7 @@ class Shrinker:
             self._drop_operations,
             self._drop_injections,
             self._merge_tasks,
-            self._grow_and_drop,
+            self._trade,
             self._smaller_machine,
             self._smaller_operations,
             self._fewer_preemptions,
@@ -380,31 +388,11 @@ class Shrinker:
             if not self._attempt(change.merged(self.best.variant, a, b, self.best.order), search=True):
                 self._attempt(change.merged(self.best.variant, a, b, one_by_one), search=True)
 
-    def _grow_and_drop(self) -> None:
-        """A larger piece in place of several: deletion alone keeps a block that is filled by four."""
-        ops = change.operations(self.best.variant.program)
-        if len(ops) > SEARCH_OPERATIONS_MAX:
-            return
-        for grown in ops:
-            for dropped in ops:
-                if self._grow_one(grown, dropped):
-                    return self._grow_and_drop()
-        return None
-
-    def _grow_one(self, grown: Op, dropped: Op) -> bool:
-        variant = self.best.variant
-        tasks, largest = variant.program.tasks, variant.scenario.max_alloc
-        op, other = tasks[grown[0]].ops[grown[1]], tasks[dropped[0]].ops[dropped[1]]
-        if op.kind != MAP or other.kind != MAP or grown == dropped or op.pages >= largest:
-            return False
-        partners = {
-            (t, k) for t, k in change.operations(variant.program) if tasks[t].ops[k].slot == other.slot
-        } - {grown}  # fmt: skip
-        for pages in {min(largest, op.pages + other.pages), largest}:
-            larger = change.with_pages(variant, grown, pages)
-            if any(self._attempt(change.without(larger, gone), search=True) for gone in ({dropped}, partners)):
-                return True
-        return False
+    def _trade(self) -> None:
+        """Fewer operations at a price: deletion alone keeps a block that is filled by four pieces."""
+        if len(change.operations(self.best.variant.program)) <= SEARCH_OPERATIONS_MAX:
+            while any(self._attempt(traded, search=True) for traded in change.trades(self.best.variant)):
+                pass
 
     def _smaller_machine(self) -> None:
         while any(self._attempt(v, search=True) for v in change.on_fewer_cpus(self.best.variant)):

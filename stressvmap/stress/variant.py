@@ -118,6 +118,39 @@ def without_injections(variant: Variant, dropped: Collection[int]) -> Variant:
     return replace(variant, program=replace(variant.program, faults=kept_faults, migrations=kept_moves))
 
 
+def trades(variant: Variant) -> Iterator[Variant]:
+    """With one operation less (or one slot's), and something else changed so that the others may do without it: an
+    injection goes with it, another piece is larger, or all are.
+    """
+    program = variant.program
+    tasks, largest = program.tasks, variant.scenario.max_alloc
+    injections = range(len(program.faults) + len(program.migrations))
+    ops = operations(program)
+    for t, k in ops:
+        for number in injections:
+            yield without_injections(without(variant, {(t, k)}), {number})
+    growing = [(t, k) for t, k in ops if tasks[t].ops[k].kind == MAP and tasks[t].ops[k].pages < largest]
+    all_larger = variant
+    for at in growing:
+        all_larger = with_pages(all_larger, at, largest)
+    for t, k in ops:
+        gone = tasks[t].ops[k]
+        if gone.kind != MAP:
+            continue
+        same_slot = {
+            (u, n) for u, n in ops if tasks[u].ops[n].slot == gone.slot and tasks[u].ops[n].kind not in SLOTLESS
+        }
+        for dropped in ({(t, k)}, same_slot):
+            for at in growing:
+                if at not in dropped:
+                    together = min(largest, tasks[at[0]].ops[at[1]].pages + gone.pages)
+                    for pages in sorted({together, largest}):
+                        yield without(with_pages(variant, at, pages), dropped)
+            if growing:
+                yield without(all_larger, dropped)
+                yield without(without_injections(all_larger, injections), dropped)
+
+
 def _renamed(
     variant: Variant, tasks: Sequence[TaskProgram], new_ids: Mapping[int, int], new_ops: Mapping[Op, int]
 ) -> Variant:

@@ -58,8 +58,10 @@ def test_the_object_says_all_of_it(command: Command, file: Path) -> None:
 
 
 def test_the_story_is_told_when_asked_for(command: Command, file: Path) -> None:
-    assert failure().message.strip() in command("replay", file, "--story").out
-    assert "should have been" not in command("replay", file).out
+    story = command("replay", file, "--story").out
+    assert story.startswith(command("replay", file).out)
+    assert "CPU 0" in story
+    assert "vm_unmap_aliases" in story.split("ended: done")[1]
 
 
 def test_a_schedule_that_does_not_fit_exits_4_and_names_the_step(command: Command, file: Path) -> None:
@@ -138,13 +140,12 @@ def test_a_version_that_hangs_does_not_hang_the_command(file: Path) -> None:
     assert (told["verdict"], told["exit_status"]) == ("inconclusive", 4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_can_be_stopped_while_a_version_hangs(file: Path, number: signal.Signals) -> None:
+def test_it_can_be_stopped_while_a_version_hangs(file: Path) -> None:
     process = start(file)
     deadline = time.monotonic() + 60
     while not (file.parent / "hangs").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err

@@ -215,7 +215,7 @@ def test_a_documented_command_is_one(block: Block, words: list[str]) -> None:
     if values.get("range"):
         parse_range(values["range"])
     asked = values.get("version") or ([values["show"]] if name == "versions" and values.get("show") else [])
-    for version in asked:
+    for version in [asked] if isinstance(asked, str) else asked:
         if not version.startswith("./"):  # a file of the reader's own
             versions.load(versions.absolute(version, ROOT))
     if values.get("config") is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stressvmap.errors import PatchError
 from stressvmap.program import ALIASES, MAP, PAUSE, TOUCH, UNMAP, Fault, Migration, Program, ProgramOp, TaskProgram
 from stressvmap.runtime.runtime import STEPS_MAX
 from stressvmap.runtime.strategy import Schedule
@@ -102,6 +103,15 @@ def test_one_larger_piece_takes_the_place_of_several() -> None:
     """Leaving out any operation of this program leaves the block with room, and so the bug out."""
     many = (*(ProgramOp(MAP, slot, 2) for slot in range(4)), ProgramOp(UNMAP, 0), ProgramOp(ALIASES))
     assert best_of(Shrinker(sequential(many)).run()).size.operations == 4
+
+
+def test_a_fault_that_would_hit_the_next_operation_goes_with_its_own() -> None:
+    """Without the first mapping the fault would fail the second; without the fault there would be one too many."""
+    ops = (
+        ProgramOp(MAP, 5, 1), ProgramOp(MAP, 0, 4), ProgramOp(MAP, 1, 4), ProgramOp(UNMAP, 0), ProgramOp(ALIASES),
+    )  # fmt: skip
+    best = best_of(Shrinker(sequential(ops, faults=(Fault("kmem_cache_alloc", 1, 0),))).run())
+    assert (best.size.operations, best.saved.program.faults) == (4, ())
 
 
 def test_what_two_tasks_do_one_can_do() -> None:
@@ -198,6 +208,12 @@ def test_a_candidate_on_which_a_patch_raises_does_not_show_the_violation(tmp_pat
     )
     best = best_of(Shrinker(saved).run())
     assert {op.pages for op in best.saved.program.tasks[0].ops if op.kind == MAP} == {4}
+
+
+def test_a_patch_that_raises_on_the_schedule_itself_is_named(tmp_path: Path) -> None:
+    version = write_patch(tmp_path, "def vb_free(self, addr, size):\n    raise KeyError(addr)\n", "V6_4")
+    with pytest.raises(PatchError, match=r"Patch\.vb_free raised KeyError"):
+        Shrinker(replace(failure(), version=version)).run()
 
 
 def test_a_shrunk_schedule_is_a_file_like_any_other(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,6 +111,17 @@ def test_smaller_blocks_come_smallest_first_and_keep_what_bypasses_them_bypassin
 def test_slots_are_numbered_as_they_appear() -> None:
     packed = change.with_packed_slots(START)
     assert [op.slot for task in packed.program.tasks for op in task.ops] == [0, 0, 0, 1, 0, 0, 1]
+
+
+def test_a_trade_has_fewer_operations_and_something_else_that_is_larger_or_gone() -> None:
+    trades = list(change.trades(START))
+    assert all(change.program_size(traded) < change.program_size(START) for traded in trades)
+    assert all(traded.program.operations < THREE.operations for traded in trades)
+    without_pause_and_fault = change.without_injections(change.without(START, {(0, 1)}), {0})
+    assert without_pause_and_fault in trades
+    larger = Program((A, replace(B, ops=(ProgramOp(MAP, 7, 4), B.ops[1])), C))
+    alone = change.without(Variant(START.scenario, larger, LEGS), {(0, 0)})
+    assert replace(alone, program=replace(alone.program, faults=THREE.faults, migrations=THREE.migrations)) in trades
 
 
 @given(st.integers(0, 200), st.sets(st.integers(0, 40)), st.data())
