@@ -192,9 +192,9 @@ class Explorer:
 
     def split(self, bound: int) -> tuple[Coverage, list[Share]]:
         """The first execution of a bounded search, and the shares that everything else falls into."""
-        self.begin(Share(bound=bound))
+        reason = self._first(Share(bound=bound))
         self._coverage = Coverage()
-        self._count(self._search, self._run(self._search))
+        self._count(self._search, reason)
         nodes = self._search.nodes
         shares = []
         for depth, node in enumerate(nodes):
@@ -204,8 +204,7 @@ class Explorer:
 
     def first_length(self) -> int:
         """Steps of the exploration's first execution."""
-        self.begin(Share())
-        self._run(self._search)
+        self._first(Share())
         return len(self._search.nodes)
 
     def close(self) -> None:
@@ -213,6 +212,14 @@ class Explorer:
         self.runtime.close()
 
     # -- inside -------------------------------------------------------------------------------------------
+
+    def _first(self, share: Share) -> str:
+        """Run the first execution of a share; again, if it is only then known whose contention is looked at."""
+        while True:
+            self.begin(share)
+            reason = self._run(self._search)
+            if not self.runtime.is_news:
+                return reason
 
     def _run(self, search: Search) -> str:
         self.backend.reset(self.spec.program)
