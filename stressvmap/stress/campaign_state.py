@@ -24,6 +24,7 @@ KIND: Final = "stressvmap-explore-state"
 SCHEMA: Final = 1
 BYTES_MAX: Final = 1 << 30
 
+
 @dataclass(slots=True)
 class Junction:
     """A decision that several shares lead through: what could run, what slept, what was handed out, in order."""
