@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What an exploration ends with: what it explored, what was violated, what was covered and whether that is everything."""
+"""What an exploration ends with: what was explored and violated, what was covered, and whether that is everything."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _headline(result: RunResult) -> Text:
 def _machine(result: RunResult) -> str:
     scenario = result.scenario
     return (
-        f"{scenario['cpus']} CPUs, blocks of {scenario['block_bits']} pages, largest in a block {scenario['max_alloc']}, "
+        f"{scenario['cpus']} CPUs, blocks of {scenario['block_bits']} pages that serve up to {scenario['max_alloc']}, "
         f"window of {scenario['window_blocks']} blocks"
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stressvmap.checks.base import Violation
-from stressvmap.errors import ConfigError
+from stressvmap.errors import ConfigError, HarnessError
 from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.result import Finding
@@ -161,13 +161,16 @@ class Explorer:
         self._executions = 0
 
     def begin(self, share: Share) -> None:
-        """Take on a share."""
+        """Take on a share. Raises ConfigError if its decisions cannot be carried out."""
         self._share = share
         preemptions = self.spec.preemptions
         self._search = SourceDpor(self.tasks) if preemptions is None else BoundedSearch(self.tasks, share.bound)
         self._search.base = share.base
         if share.stack:
-            self._search.restore(share.stack, self._run)
+            try:
+                self._search.restore(share.stack, self._run)
+            except HarnessError as error:
+                raise ConfigError(f"--state: its decisions do not fit this program: {error}") from None
 
     def go_on(self, is_over: Callable[[int], bool]) -> Progress:
         """Explore until the share is, or `is_over` (asked with the executions run) says so between two executions."""
