@@ -14,7 +14,7 @@ from stressvmap.sched.dpor import SourceDpor
 from stressvmap.sched.exploring import CUT, ExploringRuntime
 from stressvmap.sched.search import Search
 from stressvmap.stress.accesses import JournalAccesses
-from tests.sched.small_programs import Enumerated, Outcome, SmallProgram, Interpreter, enumerate_all, family
+from tests.sched.small_programs import Enumerated, Interpreter, Outcome, SmallProgram, enumerate_all, family
 
 BLOCK_BITS = 8
 MakeSearch = Callable[[Sequence[int]], Search]
