@@ -5,33 +5,22 @@ stating.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from random import Random
+from collections.abc import Callable, Sequence
 
-from stressvmap.runtime.strategy import Strategy
 from stressvmap.runtime.task import Task
+from stressvmap.sched.seeded import Seeded
 
 
-class RandomStrategy(Strategy):
+class RandomStrategy(Seeded):
     """Uniform random choice. Execution i depends on (seed, i) alone."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self._random = Random(0)
+    NAME = "random"
 
     @property
-    def label(self) -> str:
-        """As `--strategy` takes it."""
-        return "random"
-
-    def begin(self, execution: int) -> None:
-        """Seed this execution."""
-        self._random = Random(f"random/{self.seed}/{execution}")
+    def walk(self) -> Callable[[], float] | None:
+        """The random source of this execution; None for a subclass that decides otherwise, for it must be asked."""
+        return self._random.random if type(self).decide is RandomStrategy.decide else None
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """Any enabled task, for one point."""
         return enabled[int(self._random.random() * len(enabled))], 1
-
-    def draw(self, n: int) -> int:
-        """Uniform."""
-        return int(self._random.random() * n)

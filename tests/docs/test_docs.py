@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from hypothesis import settings
 from typer.main import get_command
 
 import stressvmap.checks
@@ -157,6 +158,19 @@ def test_a_python_block_runs(block: Block) -> None:
     exec(code, {"__name__": "documentation"})
 
 
+@pytest.mark.parametrize("block", [block for block in PYTHON if "outcome" in block.attributes], ids=str)
+def test_a_documented_test_ends_as_it_says(block: Block, pytester: pytest.Pytester) -> None:
+    path = pytester.makepyfile(test_documented=block.text)
+    before = settings.get_current_profile_name()
+    settings.register_profile("a few", max_examples=10, stateful_step_count=20, derandomize=True, deadline=None)
+    settings.load_profile("a few")
+    try:
+        result = pytester.runpytest_inprocess("-p", "no:cacheprovider", path)
+    finally:
+        settings.load_profile(before)
+    result.assert_outcomes(**{block.attributes["outcome"]: 1})
+
+
 @pytest.mark.parametrize("block", [block for block in PYTHON if "file" in block.attributes], ids=str)
 def test_a_block_that_quotes_a_file_has_its_lines(block: Block) -> None:
     assert block.text == quoted_text(block.attributes), "fill it: python tests/docs/test_docs.py --write"
@@ -201,7 +215,7 @@ def test_a_documented_command_is_one(block: Block, words: list[str]) -> None:
     if values.get("range"):
         parse_range(values["range"])
     asked = values.get("version") or ([values["show"]] if name == "versions" and values.get("show") else [])
-    for version in asked:
+    for version in [asked] if isinstance(asked, str) else asked:
         if not version.startswith("./"):  # a file of the reader's own
             versions.load(versions.absolute(version, ROOT))
     if values.get("config") is not None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Versions with one bug each: what the checks must see. Each class says which line of the C it gets wrong."""
+"""Versions with one bug each: what the checks must see. Each class says which line of the C it gets wrong. Those that
+the strategies are measured on are in stressvmap/vmalloc/planted.py.
+"""
 
 from __future__ import annotations
 
@@ -37,36 +39,6 @@ class LeavesOutCpu1(V6_4):
         return super().blocks_on(head)
 
 
-class ReleasesMutexBeforeFlush(V6_5):
-    """The mutex is let go between the reset of the dirty ranges and their flush."""
-
-    @kernel_function
-    def free_purged_blocks(self, purge_list: ListHead) -> None:
-        self.vmap_purge_lock.unlock()
-        self.vmap_purge_lock.lock()
-        super().free_purged_blocks(purge_list)
-
-
-class MergesBeforeFlush(V6_4):
-    """__purge_vmap_area_lazy gives the areas back before it flushes them."""
-
-    @kernel_function_named("__purge_vmap_area_lazy")
-    def _purge_vmap_area_lazy(self, start: int, end: int) -> bool:
-        with self.purge_vmap_area_lock:
-            areas = self.purge_vmap_area_root.detach_all()
-        if not areas:
-            return False
-        start = min(start, areas[0].va_start)
-        end = max(end, areas[-1].va_end)
-        with self.free_vmap_area_lock:
-            for va in areas:
-                nr = (va.va_end - va.va_start) >> PAGE_SHIFT
-                self.free_vmap_area_root.merge_or_add(va)
-                self.vmap_lazy_nr.sub(nr)
-        self.memory.flush_tlb_kernel_range(start, end)
-        return True
-
-
 class ReusesDirtySpace(V6_4):
     """vb_free gives its pages back to the block when they are the last that were handed out: `free` grows."""
 
@@ -95,41 +67,6 @@ class FlushesWithoutRange(V6_4):
 
 
 # -- who may touch what -----------------------------------------------------------------------------------------------
-
-
-class WalksDyingBlocks(V6_4):
-    """The walk does not test `dirty != VMAP_BBMAP_BITS` (before ad216c0316ad)."""
-
-    @kernel_function
-    def _vm_unmap_aliases(self, start: int, end: int, flush: bool) -> None:
-        for cpu in self.machine.possible:
-            vbq = self.vmap_block_queue.per_cpu(cpu)
-            self.rcu.read_lock()
-            for vb in self.blocks_on(vbq.free):
-                with vb.lock:
-                    if vb.dirty:
-                        va_start = vb.va.va_start
-                        start = min(start, va_start + (vb.dirty_min << PAGE_SHIFT))
-                        end = max(end, va_start + (vb.dirty_max << PAGE_SHIFT))
-                        flush = True
-            self.rcu.read_unlock()
-        with self.vmap_purge_lock:
-            self.purge_fragmented_blocks_allcpus()
-            if not self._purge_vmap_area_lazy(start, end) and flush:
-                self.memory.flush_tlb_kernel_range(start, end)
-
-
-class FreesWithoutGracePeriod(V6_4):
-    """free_vmap_block uses kfree where kfree_rcu is needed."""
-
-    @kernel_function
-    def free_vmap_block(self, vb: VmapBlock) -> None:
-        xa = self.addr_to_vb_xa(vb.va.va_start)
-        xa.erase(self.addr_to_vb_idx(vb.va.va_start))
-        with self.vmap_area_lock:
-            self.vmap_area_root.erase(vb.va)
-        self.free_vmap_area_noflush(vb.va)
-        vb.kfree()
 
 
 class PublishesBeforeCpu(V6_5):
