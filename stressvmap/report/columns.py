@@ -58,8 +58,12 @@ def _fitted(journal: Journal, selection: Selection, steps: list[Step]) -> list[s
 
 
 def columns_of(journal: Journal, fingerprint: str) -> list[str]:
-    """The story of the first violation in `journal` that has this fingerprint; empty if it has none."""
-    verdict, _ = judge(journal)
+    """The story of the first violation in `journal` that has this fingerprint; empty if it has none. The journal is
+    judged by the limits that its scenario set.
+    """
+    scenario = journal.header.get("scenario")
+    limits = scenario.get("limits") if isinstance(scenario, dict) else None
+    verdict, _ = judge(journal, limits=limits if isinstance(limits, dict) else None)
     for violation in verdict.violations:
         if violation.fingerprint == fingerprint:
             return columns(journal, violation)

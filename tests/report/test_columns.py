@@ -17,7 +17,7 @@ from stressvmap.checks.order import Order
 from stressvmap.journal import events as ev
 from stressvmap.journal.journal import Journal
 from stressvmap.journal.store import write
-from stressvmap.report.columns import LINES_MAX, WIDTH, columns, columns_in, markdown
+from stressvmap.report.columns import LINES_MAX, WIDTH, columns, columns_in, columns_of, markdown
 from stressvmap.report.selection import Selection
 from stressvmap.scenario import Scenario
 from stressvmap.sched.random import RandomStrategy
@@ -185,6 +185,14 @@ def test_a_journal_from_a_file_tells_the_same_story(tmp_path: Path) -> None:
     write(journal, tmp_path / "one.svj")
     assert columns_in(tmp_path / "one.svj", violation.fingerprint) == columns(journal, violation)
     assert columns_in(tmp_path / "one.svj", "0" * 12) == [], "it tells nothing of what is not there"
+
+
+def test_a_limit_that_the_scenario_set_is_kept_in_mind() -> None:
+    outcome = alone(V6_4, map_(0, 4), map_(1, 2), unmap(0), ALIASES, limits={"lock-hold": 1})
+    limits = {"lock-hold": 1.0}
+    found = next(v for v in judge(outcome.journal, limits=limits)[0].violations if v.check == "lock-hold")
+    lines = columns_of(outcome.journal, found.fingerprint)
+    assert "  mutex_unlock(&vmap_purge_lock)" in lines
 
 
 def test_markdown_fences_it() -> None:
