@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from stressvmap.stress import depth
@@ -106,6 +108,13 @@ def test_the_depth_table_has_the_bound_and_a_row_a_strategy(capsys: pytest.Captu
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "k = 175, n = 2; PCT's bound for depth 3: 1.6e-05"
     assert [line.split(" | ")[0] for line in lines[4:]] == ["| random", "| pct:3"]
+
+
+def test_the_document_has_the_table_that_the_command_prints() -> None:
+    text = (Path(__file__).parent.parent.parent / "docs" / "strategies.md").read_text(encoding="utf-8")
+    assert f"| strategy | {' | '.join(BUGS)} | mean |" in text
+    rows = text.split("| mean |\n", 1)[1].split("\n\n", 1)[0].splitlines()[1:]
+    assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in COMPARED]
 
 
 def test_the_strategies_compared_include_each_kind() -> None:
