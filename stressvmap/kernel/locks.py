@@ -11,10 +11,11 @@ from types import TracebackType
 from stressvmap.journal.events import ASSERT_HELD, LOCK, LOCK_WAIT, TRYLOCK_FAILED, UNLOCK
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.struct import Struct
+from stressvmap.runtime.access import LOOKS, Waitable
 from stressvmap.runtime.task import Task
 
 
-class Lock:
+class Lock(Waitable):
     """What a spinlock and a mutex share. `inside` is the object that embeds it, whose id names it; `lock_class` is
     lockdep's key.
 
@@ -30,11 +31,21 @@ class Lock:
         self.owner: Task | None = None
         self.waiters: list[Task] = []
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody owns it."""
+        return self.owner is None
+
+    def is_contended(self) -> bool:
+        """spin_is_contended: whether somebody has tried in vain to get it."""
+        self.machine.runtime.note(("waiters", self.inside.id, self.lock_class), LOOKS)
+        return bool(self.waiters)
+
     def _acquire(self) -> None:
         machine = self.machine
         runtime = machine.runtime
         inside = self.inside
-        runtime.point(LOCK, inside.id, self.lock_class)
+        runtime.point_before(self, LOCK, inside.id, self.lock_class)
         task = runtime.current
         waited = 0
         while True:
@@ -132,7 +143,7 @@ class Mutex(Lock):
         task = machine.runtime.current
         self.owner = task
         task.held.append(self)
-        machine.record(LOCK, self.inside.id, self.lock_class, 0)
+        machine.record(LOCK, self.inside.id, self.lock_class, 2)
         return True
 
     def __enter__(self) -> None:

@@ -7,11 +7,12 @@ Readers are tasks inside rcu_read_lock and, as in the kernel since 4.20, tasks t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from stressvmap.journal.events import KFREE_RCU, RCU_READ_LOCK, RCU_READ_UNLOCK
+from stressvmap.journal.events import KFREE_RCU, RCU_READ_LOCK, RCU_READ_UNLOCK, RCU_WAIT, RCU_WAIT_OVER
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.struct import Struct
+from stressvmap.runtime.access import CHANGES, LOOKS
 from stressvmap.runtime.task import Task
 
 
@@ -58,13 +59,17 @@ class Rcu:
         self.machine.runtime.point(KFREE_RCU, victim.id, "")
         victim.touch(KFREE_RCU, "rcu_head")
         self.machine.record(KFREE_RCU, victim.id, victim.STRUCT, 0)
-        self.call_rcu(victim.kfree)
+        self._after_readers(victim.kfree)
 
     def call_rcu(self, run: Callable[[], None]) -> None:
         """Run `run` in the callback task after a grace period."""
-        runtime = self.machine.runtime
-        readers = {task for task in runtime.tasks if task.rcu_depth > 0 or task.preempt_count > 0}
-        self._queue(_Callback(readers, run))
+        number = self._begin_wait("call_rcu")
+
+        def callback() -> None:
+            self.machine.record(RCU_WAIT_OVER, number, "call_rcu", 0)
+            run()
+
+        self._after_readers(callback)
 
     def synchronize_rcu(self) -> None:
         """Wait until every reader that is inside now is out."""
@@ -78,10 +83,27 @@ class Rcu:
             over.append(True)
             machine.runtime.wake(task)
 
-        self.call_rcu(wake)
-        task.blocked_object, task.blocked_class, task.blocked_owner = 0, "synchronize_rcu", 0
+        number = self._begin_wait("synchronize_rcu")
+        task.awaited = self._after_readers(wake)
+        task.blocked_object, task.blocked_class, task.blocked_owner = 0, "synchronize_rcu", self.task.id
         while not over:
             machine.runtime.park()
+        task.awaited = ()
+        machine.record(RCU_WAIT_OVER, number, "synchronize_rcu", 0)
+
+    def _begin_wait(self, what: str) -> int:
+        number = self.machine.name_object()
+        self.machine.record(RCU_WAIT, number, what, 0)
+        return number
+
+    def _after_readers(self, run: Callable[[], None]) -> Collection[Task]:
+        """Queue `run` behind the readers that are inside now; returns those of them that have not left, at any time."""
+        runtime = self.machine.runtime
+        for task in runtime.tasks:
+            runtime.note(("reader", task.id), LOOKS)
+        readers = {task for task in runtime.tasks if task.rcu_depth > 0 or task.preempt_count > 0}
+        self._queue(_Callback(readers, run))
+        return readers
 
     @property
     def is_idle(self) -> bool:
@@ -89,6 +111,7 @@ class Rcu:
         return not self._waiting and not self._ready
 
     def _queue(self, callback: _Callback) -> None:
+        self.machine.runtime.note(("callbacks",), CHANGES)
         if callback.readers:
             self._waiting.append(callback)
         else:
@@ -97,11 +120,14 @@ class Rcu:
 
     def _leave(self, task: Task) -> None:
         """`task` is in no reader section any more."""
+        self.machine.runtime.note(("reader", task.id), CHANGES)
         if not self._waiting:
             return
         still: list[_Callback] = []
         ended = False
         for callback in self._waiting:
+            if task in callback.readers:
+                self.machine.runtime.note(("callbacks",), CHANGES)
             callback.readers.discard(task)
             if callback.readers:
                 still.append(callback)
@@ -116,5 +142,6 @@ class Rcu:
         """Body of the callback task (kthread rcuog)."""
         while self._ready:
             self.machine.runtime.point(KFREE_RCU, 0, "callback")
+            self.machine.runtime.note(("callbacks",), CHANGES)
             if self._ready:
                 self._ready.pop(0).run()

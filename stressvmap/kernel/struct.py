@@ -19,6 +19,7 @@ from stressvmap.journal.events import (
     WRITE_ONCE,
 )
 from stressvmap.kernel.machine import Machine
+from stressvmap.runtime.access import CHANGES, LOOKS
 
 POISON: Final = 0x6B6B6B6B
 """What an integer field reads as before anybody wrote it."""
@@ -59,7 +60,7 @@ class Struct:
         machine = self.machine
         runtime = machine.runtime
         runtime.point(kind, self.id, field)
-        values = self._dead_values(kind, field) if self.is_dead else self.values
+        values = self._dead_values(kind, field, LOOKS) if self.is_dead else self.values
         value = values.get(field, _UNWRITTEN)
         if value is _UNWRITTEN:
             machine.record(UNINITIALISED, self.id, field, 0)
@@ -73,16 +74,19 @@ class Struct:
         machine = self.machine
         runtime = machine.runtime
         runtime.point(kind, self.id, field)
-        values = self._dead_values(kind, field) if self.is_dead else self.values
+        values = self._dead_values(kind, field, CHANGES) if self.is_dead else self.values
         values[field] = value
         shown = value if type(value) is int and self.SHOWS_INTEGERS else self.shown(field, value)
         task = runtime.current
         machine.append((kind, task.id, task.cpu, task.function, self.id, field, shown))
 
-    def _dead_values(self, kind: int, field: str) -> dict[str, Any]:
+    def _dead_values(self, kind: int, field: str, use: int) -> dict[str, Any]:
         """Tell of an access to this dead object; what it finds there."""
         self.machine.record(DEAD_ACCESS, self.id, field, kind)
-        return self.values if self.successor is None else self.successor.values
+        if self.successor is None:
+            return self.values
+        self.machine.runtime.note((self.successor.id, field), use)
+        return self.successor.values
 
     def read(self, field: str) -> Any:
         """A plain read."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 
+from stressvmap.runtime.access import Key, Waitable
 from stressvmap.runtime.task import Task, TaskKilled
 
 DONE = "done"
@@ -61,6 +62,24 @@ class Runtime:
     def draw(self, n: int) -> int:
         """A number in [0, n), part of the schedule: every random choice made during an execution comes from here."""
         raise NotImplementedError
+
+    def own_points(self) -> int:
+        """Scheduling points that the current task has announced in this execution; `Task.points` may be behind while
+        it runs.
+        """
+        return self.current.points
+
+    def note(self, key: Key, use: int) -> None:
+        """Tell how the current step uses something shared that neither its announced operation nor its journal
+        entries name (runtime/access.py). Of interest only to a runtime that explores.
+        """
+
+    def point_before(self, wait: Waitable, kind: int, object_id: int, field: str) -> None:
+        """A point after which the current task waits for `wait`."""
+        task = self.current
+        task.waits_for = wait
+        self.point(kind, object_id, field)
+        task.waits_for = None
 
     def spawn(self, task: Task) -> None:
         """Add a task to the execution. Its id must be new; `tasks` is kept ascending by id, the order of a

@@ -99,6 +99,10 @@ class ControlledRuntime(Runtime):
             self._hand_over(task, walked, COUNT_OVER)
             self._switch_to(walked)
 
+    def own_points(self) -> int:
+        """With those of the grant that is running."""
+        return self.current.points + self.points - self._counted
+
     def park(self) -> None:
         """Block the current task and run another."""
         task = self.current

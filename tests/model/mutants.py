@@ -5,7 +5,7 @@ the strategies are measured on are in stressvmap/vmalloc/planted.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stressvmap.kernel.areas import VmapArea
 from stressvmap.kernel.function import kernel_function, kernel_function_named
@@ -298,6 +298,23 @@ class PurgesWithoutMutex(V6_4):
         self._purge_vmap_area_lazy(ULONG_MAX, 0)
 
 
+class FlushesUnderSpinlock(V6_4):
+    """vm_unmap_aliases flushes with a list's spinlock held, which vm_map_ram wants with interrupts off."""
+
+    @kernel_function
+    def vm_unmap_aliases(self) -> None:
+        with self.vmap_block_queue.per_cpu(0).lock:
+            self.memory.flush_tlb_kernel_range(self.VMALLOC_START, self.VMALLOC_END)
+
+    @kernel_function
+    def vm_map_ram(self, pages: Sequence[int], count: int) -> int:
+        self.machine.local_irq_disable()
+        with self.vmap_block_queue.per_cpu(0).lock:
+            pass
+        self.machine.local_irq_enable()
+        return super().vm_map_ram(pages, count)
+
+
 class LocksListFirst(V6_4):
     """purge_fragmented_blocks takes vbq->lock before vb->lock: everybody else takes them the other way round."""
 
@@ -308,3 +325,49 @@ class LocksListFirst(V6_4):
             for vb in self.blocks_on(vbq.free):
                 with vb.lock:
                     pass
+
+
+# -- data races, livelock ---------------------------------------------------------------------------------------------
+
+
+class ForgetsWriteOnce(V6_5):
+    """vb_free raises `dirty` by a plain write, which the lockless look of purge_fragmented_blocks may tear."""
+
+    @kernel_function
+    def vb_free(self, addr: int, size: int) -> None:
+        V6_4.vb_free(self, addr, size)
+
+
+class PoisonsWalkedNode(V6_4):
+    """vb_alloc takes a full block off its list by list_del, which a walker on that node does not survive."""
+
+    @kernel_function
+    def vb_alloc(self, size: int) -> int:
+        vbq = self.vmap_block_queue.raw_cpu_ptr()
+        for vb in self.blocks_of_queue(vbq):
+            with vb.lock:
+                if vb.free == 1 << get_order(size):
+                    with vbq.lock:
+                        list_del(vb.free_list)
+                    vb.free = 0
+                    return vb.va.va_start + ((self.VMAP_BBMAP_BITS >> 1) << PAGE_SHIFT)
+        return super().vb_alloc(size)
+
+    def blocks_of_queue(self, vbq: VmapBlockQueue) -> list[VmapBlock]:
+        """The blocks of a list, looked up under RCU."""
+        self.rcu.read_lock()
+        blocks = list(self.blocks_on(vbq.free))
+        self.rcu.read_unlock()
+        return blocks
+
+
+class PoisonsCounter(V6_4):
+    """vm_unmap_aliases ends as set_iounmap_nonlazy() did (row 31): vmap_lazy_nr says that there is something to
+    drain, and there is nothing.
+    """
+
+    @kernel_function
+    def vm_unmap_aliases(self) -> None:
+        super().vm_unmap_aliases()
+        self.vmap_lazy_nr.add_return(self.lazy_max_pages() + 1)
+        self.kernel.workqueue.schedule_work(self.drain_vmap_work)

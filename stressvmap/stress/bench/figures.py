@@ -32,7 +32,7 @@ def figures(executions: int) -> Table:
         "excess",
         "re-flushed",
         "double-counted blocks",
-        "purge lock held (events, mean)",
+        "purge lock held (points, mean)",
     ):
         table.add_column(heading, justify="left" if heading == "version" else "right")
     small = Scenario(
