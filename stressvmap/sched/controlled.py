@@ -90,7 +90,7 @@ class ControlledRuntime(Runtime):
             if chosen is not task:
                 self._switch_to(chosen)
             return
-        # What `_next` and the strategy would do, without asking: a third of the random walk's time is the asking.
+        # What `_next` and the strategy would do, without the asking, which is an eighth of what a point costs.
         enabled = self.enabled
         walked = enabled[int(walk() * len(enabled))]
         if walked is not task:

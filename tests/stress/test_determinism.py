@@ -23,9 +23,9 @@ GOLDEN_SEED = 2023
 GOLDEN_EXECUTION = 4
 
 GOLDEN = {
-    "v6.4": "fc026a707d29552d003efa62bae010746f1c97272577ef77b1b534aeab97cdd8",
-    "rfc-3of3": "8ed27b0cbad8d1e63a377b85a202295145158a6ef12816ae86b84f9b287249f0",
-    "v6.5": "ff2e2e315129b4c0badf9b4cbd95118912afda445c9265e297797c91f94980ac",
+    "v6.4": "9089f65bdea8959fe1044dd37f7d6d3c86caca30aae3423724fbef561633e54a",
+    "rfc-3of3": "8479f4fd17cebd8ccfcb0b492ed72ede8f66b113661481b318d60a67fcde3c9e",
+    "v6.5": "48d591b7e08e24e5bd7e8cc93f654e002d5175ed3fd7fa118105906e21fbe0aa",
 }
 """SHA-256 of the journal of that execution.
 
@@ -35,13 +35,13 @@ test prints, in the commit that causes it, and say so in its message. They are t
 """
 
 GOLDEN_BY_STRATEGY = {
-    "random": "ed78d4570f605ac161cb534263d94fd4bb8665bed39d3657492d0279558c076b",
-    "sticky": "2b4fcbad1b646b818a62e37a4e1f6d65c76ca44705782d4a5b5213125d060abb",
-    "pct:3": "edd4c1efec4f85aa771649f7eae526a603c38b15be4d017c22e2688bb6b48c90",
-    "switch-points": "98037a534d4bf32cce3e69727b556702f3df6a7260c13bc397df6653deaa3310",
-    "pos": "17bcf25254d70bc4b53d86fbf62e360458b043e00733efbd3c631bd5a662068c",
-    "surw": "072aac7e7ecc695d3c6a6064adafaf6058568e155e0b7e6b5114f34aed247403",
-    "round-robin": "4ea3873c7a29b5af4cfa8adddc669cde7a6063decf279cbf55ce8ecca710afb9",
+    "random": "da12bd7c283d3ba954ee8dd517e0040aadf3351b78d0645c910d64193979f529",
+    "sticky": "6ba97bd2c361b363c4e5c33ee5c42add59d0920fd609ac737cfd7cd22bde3511",
+    "pct:3": "cdfab30799b0f130f7fbcbeef4ea8e317ece6ba66437cc8a371369810bf6e08c",
+    "switch-points": "c9f91e106af497e18546bc94b07576f6337070e24265414478129533beecf866",
+    "pos": "79e1c03233cea41646dc2819013b34998d27112c0c5709e47e832dc5a238d4cb",
+    "surw": "869aa48dfa2387bc6ee34ade4afbb6e9244e067a847b6ff78b0468df48e7b259",
+    "round-robin": "72c73fda9cfed5a911223075fd752f18805c6e414a29ab675f36a0cf9b4b7355",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 

@@ -152,8 +152,8 @@ def footprints(executions: int, *, endings: Sequence[str] = ENDINGS, scenario: S
 
 
 def one_long_execution(points: int) -> tuple[int, int]:
-    """The journal of one execution of `points` points, held until it is judged: its events, and what they take of
-    this process in KiB.
+    """The journal of one execution of `points` points, held until it is judged: its events, and by how many KiB this
+    process has grown meanwhile (less than they take, if it had memory to spare).
     """
     scenario = Scenario(operations=points // 40, flushes=points // 400, steps_max=points)
     runtime = ControlledRuntime(RandomStrategy(SEED))

@@ -181,32 +181,31 @@ def floor(strategy: str, repeats: int, executions: int = 30, tasks: int = 4, pai
     """Schedules a second of the empty program, `pairs` times lock and unlock of a lock of its own by each task,
     journal included, to a bare ring of greenlets that switch as often as this program has points.
     """
-    points = tasks * pairs * 2
-
-    def schedules() -> float:
-        runtime = ControlledRuntime(make_strategy(strategy, SEED))
-        started = time.process_time()
-        for execution in range(executions):
-            runtime.strategy.begin(execution)
-            runtime.reset()
-            machine = Machine(runtime, range(tasks), range(tasks))
-            for number in range(tasks):
-                runtime.spawn(
-                    Task(number + 1, "", number, partial(_lock_and_unlock, DEFINE_SPINLOCK(machine, ""), pairs))
-                )
-            runtime.run()
-        seconds = time.process_time() - started
-        assert runtime.points == points
-        runtime.close()
-        return executions / seconds
-
     return compare(
         f"empty lock/unlock program under {strategy} / bare greenlet switches, schedules a second",
-        schedules,
-        lambda: executions / ring(tasks, executions * points),
+        lambda: executions / empty_program(strategy, tasks, pairs, executions),
+        lambda: executions / ring(tasks, executions * tasks * pairs * 2),
         repeats,
         Mark(AT_LEAST, 0.4),
     )
+
+
+def empty_program(strategy: str, tasks: int, pairs: int, executions: int) -> float:
+    """Seconds that so many executions take of tasks, each on a CPU of its own, that lock and unlock `pairs` times."""
+    runtime = ControlledRuntime(make_strategy(strategy, SEED))
+    started = time.process_time()
+    for execution in range(executions):
+        runtime.strategy.begin(execution)
+        runtime.reset()
+        machine = Machine(runtime, range(tasks), range(tasks))
+        for cpu in range(tasks):
+            body = partial(_lock_and_unlock, DEFINE_SPINLOCK(machine, ""), pairs)
+            runtime.spawn(Task(cpu + 1, "", cpu, body))
+        runtime.run()
+    seconds = time.process_time() - started
+    assert runtime.points == tasks * pairs * 2
+    runtime.close()
+    return seconds
 
 
 def _lock_and_unlock(lock: SpinLock, pairs: int) -> None:
@@ -253,11 +252,14 @@ def by_length(lengths: Sequence[int], repeats: int) -> Ratio:
 
 
 def by_cpus(cpus: Sequence[int], repeats: int) -> Ratio:
-    """Cost of a point on machines of ever more CPUs, a worker on each."""
+    """Cost of a point on machines of ever more CPUs, a task on each. Of the empty program, since of any other more CPUs
+    make another one (more interrupts, more waiting); under sticky, since the random walk switches more often the more
+    tasks there are.
+    """
 
     def cost(count: int) -> float:
-        scenario = Scenario(cpus=count, window_blocks=max(24, 6 * count))  # so that it is as full on each of them
-        return point_cost(scenario, programs=max(2, 64 // count))
+        pairs = 6_400 // count
+        return empty_program("sticky", count, pairs, 2) / (count * pairs)
 
     return growth("cost of a point by number of CPUs, per doubling", cpus, cost, repeats, 2, FLAT)
 
