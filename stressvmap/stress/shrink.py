@@ -64,6 +64,8 @@ SEARCH_TRIES: Final = 24
 """Schedules drawn for a program whose legs do not show the violation any more ..."""
 SEARCH_OPERATIONS_MAX: Final = 40
 """... if it has no more operations than this: a longer one is made shorter in cheaper ways first."""
+TRADE_OPERATIONS_MAX: Final = 12
+"""Trades grow with the square of the operations, so they are searched for in shorter programs only."""
 ORDERS_MAX: Final = 6
 NUDGED_MAX: Final = 4
 NUDGES_MAX: Final = 32
@@ -393,9 +395,13 @@ class Shrinker:
 
     def _trade(self) -> None:
         """Fewer operations at a price: deletion alone keeps a block that is filled by four pieces."""
-        if len(change.operations(self.best.variant.program)) <= SEARCH_OPERATIONS_MAX:
-            while any(self._attempt(traded, search=True) for traded in change.trades(self.best.variant)):
-                pass
+        is_short = True
+        while is_short:
+            operations = len(change.operations(self.best.variant.program))
+            is_short = operations <= SEARCH_OPERATIONS_MAX and any(
+                self._attempt(traded, search=operations <= TRADE_OPERATIONS_MAX)
+                for traded in change.trades(self.best.variant)
+            )
 
     def _smaller_machine(self) -> None:
         while any(self._attempt(v, search=True) for v in change.on_fewer_cpus(self.best.variant)):
