@@ -34,6 +34,8 @@ class RunSpec:
     expect: str | tuple[str, ...] | None = None
     """"known", or the checks (`check` or `check:fingerprint`) that must fire, exactly."""
     keep_journals: bool = False
+    search_schedules: int = 1000
+    """Thread runtime: schedules of a finding's program that are tried, to show the finding again under control."""
     repeat_share: float = 0.05
     """Controlled runtime: share of the executions whose schedule is run a second time, to see that both journals are
     the same.

@@ -112,7 +112,9 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 def _told(item: pytest.Item, error: BaseException, saved: Any) -> Iterator[str]:
     """The section's lines."""
-    yield f"execution {saved.execution}, seed {saved.seed}, strategy {saved.strategy}"
+    is_explored = hasattr(getattr(item, "obj", None), "stressvmap_exploration")
+    if is_explored:
+        yield f"execution {saved.execution}, seed {saved.seed}, strategy {saved.strategy}"
     if saved.message and saved.message not in str(error):
         yield saved.message
     path = _path(item, saved)
@@ -124,7 +126,7 @@ def _told(item: pytest.Item, error: BaseException, saved: Any) -> Iterator[str]:
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     if "<locals>" not in saved.version:
         yield f"replay: stressvmap replay {shown}"
-    if hasattr(getattr(item, "obj", None), "stressvmap_exploration"):
+    if is_explored:
         yield f"replay: pytest {shlex.quote(item.nodeid)} --stressvmap-schedule {shown}"
 
 

@@ -104,7 +104,9 @@ class Tracer:
         self._points: dict[tuple[int, int, str, int | str], Point] = {}
 
     def footprint(self, events: Sequence[Event]) -> Footprint:
-        """The class of an execution and the pairs that met in it. Linear, but for the page ranges of invalidations."""
+        """The class of an execution and the pairs that met in it. Linear, but for the pages and spaces that an
+        invalidation goes through: those there are, however long the execution.
+        """
         execution = _Execution(self._points, self._point)
         chains, changed, last = execution.chains, execution.changed, execution.last
         points, actions, meet = self._points, _ACTIONS, execution.meet
@@ -176,10 +178,14 @@ class _Execution:
         self.settled = 0
         """Sum over the returns of calls that owe."""
         self.invalidated = 0
-        self.invalidations: list[tuple[int, int, int, int]] = []
-        """(CPU, first page, last page, hash)."""
-        self.spaces: list[tuple[int, int, int]] = []
-        """Handed out: (first page, last page, hash)."""
+        self.invalidations: dict[int, list[tuple[int, int, int]]] = {}
+        """By CPU: (first page, last page, hash)."""
+        self.invalidated_at: dict[tuple[int, int], tuple[int, int]] = {}
+        """By (CPU, page): how many of them were looked through, and the sum of those that cover the page."""
+        self.spaces: dict[int, tuple[int, int]] = {}
+        """By first page: (last page, hash) of the address space last handed out there. All of them are in one order,
+        so the last one tells of those before.
+        """
         self.sent: dict[int, int] = {}
         """By CPU: the hash of the last request to it."""
         self.queues: dict[int, list[tuple[int, int]]] = {}
@@ -221,7 +227,7 @@ class _Execution:
         elif kind in SPACES:
             chain = self._changes(chain, "free", kind, hash((a, event[6])))
             if kind == ev.SPACE_OUT:
-                self.spaces.append((a, event[6], chain))
+                self.spaces[a] = (event[6], chain)
         elif kind in WORKS:
             chain = self._changes(chain, ("work", event[5]), kind, self._point(event)[1])
         elif kind in MASK_CHANGES:
@@ -278,8 +284,7 @@ class _Execution:
             chain = hash((chain, kind, cpu, page, event[6], seen))
             if self.mapped.get(page) != event[5]:
                 frame = self.changed.get(("frame", event[5]), 0)
-                out = sum(space for start, end, space in self.spaces if start <= page < end)
-                chain = hash((chain, frame, out, self.settled))
+                chain = hash((chain, frame, self._handed_out(page, page + 1), self.settled))
         elif kind == ev.TLB_INVALIDATE:
             chain = self._invalidate(chain, event)
         elif kind == ev.FLUSH_BEGIN:
@@ -301,8 +306,20 @@ class _Execution:
         self.last[touched] = point
 
     def _invalidations_of(self, cpu: int, page: int) -> int:
-        """Sum over the invalidations of `page` on `cpu`."""
-        return sum(one for on, first, last, one in self.invalidations if on == cpu and first <= page < last)
+        """Sum over the invalidations of `page` on `cpu`. Each is looked through once a page."""
+        found = self.invalidations.get(cpu)
+        if found is None:
+            return 0
+        seen, total = self.invalidated_at.get((cpu, page), (0, 0))
+        for first, last, one in found[seen:] if seen < len(found) else ():
+            if first <= page < last:
+                total += one
+        self.invalidated_at[cpu, page] = (len(found), total)
+        return total
+
+    def _handed_out(self, first: int, last: int) -> int:
+        """Sum over the address space handed out in [first, last)."""
+        return sum(space for start, (end, space) in self.spaces.items() if start < last and first < end)
 
     def _invalidate(self, chain: int, event: Event) -> int:
         """A CPU invalidates a range, for its own flush or for one that asked."""
@@ -312,7 +329,7 @@ class _Execution:
             cleared = sum(tables.get(page, 0) for page in range(first, last))
         else:
             cleared = sum(table for page, table in tables.items() if first <= page < last)
-        out = sum(space for start, end, space in self.spaces if first < end and start < last)
+        out = self._handed_out(first, last)
         asked, initiator = 0, -1
         queue = self.queues.get(cpu)
         if queue and task not in self.flushing:
@@ -320,7 +337,7 @@ class _Execution:
         chain = hash((chain, ev.TLB_INVALIDATE, cpu, first, last, cleared, out, asked))
         if initiator >= 0:
             self.answers[initiator] = self.answers.get(initiator, 0) + chain
-        self.invalidations.append((cpu, first, last, chain))
+        self.invalidations.setdefault(cpu, []).append((first, last, chain))
         self.invalidated += chain
         return chain
 

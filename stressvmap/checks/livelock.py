@@ -126,7 +126,7 @@ class Livelock(StateCheck):
             number,
             Mechanism(
                 self.NAME,
-                tuple(sorted({state.tasks[task].entry() for task in runners})),
+                tuple(sorted({state.entry_of(last[task][1]) for task in runners})),
                 "running tasks",
                 NO_PROGRESS,
                 tuple(taken),

@@ -21,8 +21,8 @@ NORMAL_QUANTILE: Final = 1.96
 """Of CONFIDENCE, two-sided."""
 NORMAL_MIN: Final = 30
 """The normal interval is used if f1 + 2 f2 and N - f1 are at least this."""
-ESTY: Final = "Esty 1983"
-DISTRIBUTION_FREE: Final = "McDiarmid 1989 and McAllester-Ortiz 2003"
+NORMAL: Final = "normal"
+DISTRIBUTION_FREE: Final = "distribution-free"
 
 
 class ClassSample:
@@ -106,7 +106,7 @@ class Unseen:
         share = once / executions
         if once + 2 * twice >= NORMAL_MIN and executions - once >= NORMAL_MIN:
             variance = (share + 2 * twice / executions - share * share) / executions
-            self.method = ESTY
+            self.method = NORMAL
             half = NORMAL_QUANTILE * sqrt(variance)
         else:
             tail = log(4 / (1 - CONFIDENCE)) / executions
@@ -147,6 +147,10 @@ class CoverageCount:
                 self.pairs[strategy] = set()
             self.classes[strategy].merge(sample)
             self.pairs[strategy] |= other.pairs[strategy]
+
+    def classes_at_most(self) -> int:
+        """Cheap, for a live display: no fewer classes than were seen; one that two strategies showed counts twice."""
+        return sum(sample.distinct() for sample in self.classes.values())
 
     def as_dict(self) -> dict[str, Any]:
         """For the result object: all together, and `by_strategy`. Empty if nothing was counted."""

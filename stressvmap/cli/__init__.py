@@ -19,6 +19,7 @@ import typer
 from typer.main import get_command
 
 from stressvmap.cli.check import check
+from stressvmap.cli.explore import explore
 from stressvmap.cli.interrupt import STOPPED_STATUS
 from stressvmap.cli.output import PLACE, TRACEBACK_FILE, close_stdout, complain, print_object
 from stressvmap.cli.replay import replay
@@ -38,7 +39,7 @@ FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The machine's trouble, not ours."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for _command_function in (stress, replay, shrink, check, show, versions, soak, report):
+for _command_function in (stress, replay, shrink, explore, check, show, versions, soak, report):
     app.command()(_command_function)
 
 

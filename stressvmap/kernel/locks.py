@@ -62,7 +62,7 @@ class Lock(Waitable):
             runtime.park()
         self.owner = task
         task.held.append(self)
-        machine.record(LOCK, inside.id, self.lock_class, waited)
+        machine.append((LOCK, task.id, task.cpu, task.function, inside.id, self.lock_class, waited))
 
     def _release(self) -> None:
         machine = self.machine
@@ -73,16 +73,20 @@ class Lock(Waitable):
             inside.touch(UNLOCK, self.lock_class)
         task = runtime.current
         owner = self.owner
-        machine.record(UNLOCK, inside.id, self.lock_class, 0 if owner is None else owner.id)
-        if owner is not None and self in owner.held:
-            owner.held.remove(self)
+        owner_id = 0 if owner is None else owner.id
+        machine.append((UNLOCK, task.id, task.cpu, task.function, inside.id, self.lock_class, owner_id))
+        if owner is not None:
+            held = owner.held
+            if held and held[-1] is self:  # nearly always: locks nest
+                held.pop()
+            elif self in held:
+                held.remove(self)
         self.owner = None
         if self.waiters:
             waiters = self.waiters
             self.waiters = []
             for waiter in waiters:
                 runtime.wake(waiter)
-        assert task is runtime.current
 
     def assert_held(self) -> None:
         """lockdep_assert_held: the check decides whether it is."""

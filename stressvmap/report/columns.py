@@ -28,6 +28,9 @@ COLUMN_WIDTH_MIN: Final = 36
 def columns(journal: Journal, violation: Violation) -> list[str]:
     """The story of `violation`, which the checks found in `journal`: a legend, the columns, and what was wrong."""
     selection = Selection(journal, violation)
+    named = selection.symbols.blocks_named
+    if len(named) < len(selection.blocks):  # so that a single one is vb, not vb2
+        selection = Selection(journal, violation, named)
     steps = selection.ordered()
     if not steps:
         told = [textwrap.wrap(line, WIDTH, subsequent_indent="    ") for line in violation.message.splitlines()]

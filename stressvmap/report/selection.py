@@ -3,28 +3,29 @@
 
 A violation's own steps come first (`steps`, `at`). To them come, in the same API calls, the changes of the blocks,
 areas and pages concerned; what a vm_unmap_aliases made of these blocks; how whoever touched a dead object came by it;
-the single stores of a list change that another task fell into; and the locks held across what another CPU did. Where
-the violation names the steps of one task only, the calls that it was not serialisable with are told as well: those
-with a dependence (checks/order.py) both from and to it. Everything else is left out.
+the single stores of a change of a corrupt list; and the locks held across what another CPU did. Where the violation
+names the steps of one task only, the calls that it was not serialisable with are told as well: those with a
+dependence (checks/order.py) both from and to it. Of all that, only what the violation's own steps depend on by
+happens-before is told, and what came too late; everything else is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.checks.order import OWING, Order
+from stressvmap.checks.world import ALIASES
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import Event
 from stressvmap.journal.journal import Journal
+from stressvmap.ranges import PageRange
 from stressvmap.report.frames import Frame, Frames
 from stressvmap.report.symbols import BLOCK, MAPPING, Objects, Symbols
 from stressvmap.report.wording import COUNTS, Wording
 
 BLOCKS_MAX: Final = 3
-UNMAPPINGS_MAX: Final = 2
-"""Calls told in full that unmapped pages concerned; one a block and task."""
 ALWAYS: Final = 3
 CHANGE: Final = 2
 DETAIL: Final = 1
@@ -50,6 +51,7 @@ _TOPICS: Final = {
 }
 """What else a check's story is about than the steps it names itself."""
 
+_UNMAPS: Final = frozenset({ev.UNMAP_BEGIN, ev.UNMAP_END, ev.PTE_CLEAR, ev.API_END})
 _LIST_KINDS: Final = frozenset({ev.LIST_ADD, ev.LIST_DEL, ev.LIST_CORRUPT})
 _NO_STEPS: Final = frozenset({ev.OBJECT_ALLOC, ev.STOPPED, ev.API_BEGIN})
 _LOCKS_TOLD: Final = frozenset({"vb->lock", "vbq->lock", "vmap_purge_lock"})
@@ -81,7 +83,8 @@ class Step:
 class Selection:
     """The steps of one violation's story, in order, and the names they use."""
 
-    def __init__(self, journal: Journal, violation: Violation) -> None:
+    def __init__(self, journal: Journal, violation: Violation, blocks: Collection[int] | None = None) -> None:
+        """`blocks`: tell of no others than these."""
         self.events = journal.events
         self.violation = violation
         self.bits = int(journal.header.get("block_bits", 0))
@@ -90,12 +93,16 @@ class Selection:
         self.end = min(violation.at, len(self.events) - 1)
         numbers = sorted({*violation.steps, violation.at})
         self.seeds = [number for number in numbers if number <= self.end and self._is_step(number)]
-        self.calls = list(dict.fromkeys(frame.outermost() for seed in self.seeds if (frame := self.frames.of[seed])))
+        self.calls = self._by_begin()
         self.topics = _TOPICS.get(violation.check, frozenset())
-        self.likewise = self._take_out_repetitions()
+        self.debt = violation.pages
+        """The pages to tell of: where several unmappings are owed, those of the first."""
+        self.likewise = self._keep_to_one_debt()
         self.blocks = self._blocks()
         if len({call.task for call in self.calls}) == 1:
             self._add_rivals()
+        if blocks is not None:
+            self.blocks = [block for block in self.blocks if block in blocks]
         self.symbols = Symbols(self.objects, self.bits, self.blocks)
         self.wording = Wording(self.events, self.symbols)
         self.steps: dict[int, Step] = {}
@@ -108,22 +115,41 @@ class Selection:
 
     # -- what it is about ---------------------------------------------------------------------------------
 
-    def _take_out_repetitions(self) -> list[Frame]:
-        """Calls that only do again, to other pages concerned, what one before did: named in one line, not told."""
-        seen: set[tuple[int, int]] = set()
-        repeated = []
-        for call in sorted(self.calls, key=lambda call: call.begin):
-            if not self._is_about_pages(call) or self.violation.check not in OWED:
-                continue
-            key = (call.task, call.event[4] // self.bits if self.bits else 0)
-            if key in seen or len(seen) == UNMAPPINGS_MAX:
-                repeated.append(call)
-            seen.add(key)
-        self.calls = [call for call in self.calls if call not in repeated]
-        self.seeds = [
-            seed for seed in self.seeds if (frame := self.frames.of[seed]) is None or frame.outermost() not in repeated
-        ]
-        return repeated
+    def _keep_to_one_debt(self) -> list[Frame]:
+        """Of several unmappings that are owed, the first and its block are told. Takes out the others, and returns
+        those of the same task: they are named in one line.
+        """
+        debts = [call for call in self._by_begin() if self._is_about_pages(call) and not self._is_decisive(call)]
+        if self.violation.check not in OWED or not debts:
+            return []
+        told = debts[0]
+        start, end = told.event[4], told.event[4] + told.event[6]
+        self.debt = PageRange(start, end)
+        self.seeds = [seed for seed in self.seeds if not self._is_about_other_block(seed, start)]
+        others = [call for call in self._by_begin() if self._is_about_pages(call) and not self._is_decisive(call)]
+        others.remove(told)
+        self.seeds = [seed for seed in self.seeds if self._call_of(seed) not in others]
+        self.calls = self._by_begin()
+        return [call for call in others if call.task == told.task]
+
+    def _by_begin(self) -> list[Frame]:
+        calls = {call for seed in self.seeds if (call := self._call_of(seed)) is not None}
+        return sorted(calls, key=lambda call: call.begin)
+
+    def _call_of(self, number: int) -> Frame | None:
+        frame = self.frames.of[number]
+        return None if frame is None else frame.outermost()
+
+    def _is_decisive(self, call: Frame) -> bool:
+        """Whether the violation names steps of it beyond the unmapping itself: a block's last, say."""
+        return any(self._call_of(seed) is call and self.events[seed][0] not in _UNMAPS for seed in self.seeds)
+
+    def _is_about_other_block(self, number: int, page: int) -> bool:
+        name = self.events[number][4]
+        block = self.objects.block_of.get(name, name)
+        if self.events[number][0] >= ev.WORK_QUEUE or self.objects.classes.get(block) != BLOCK:
+            return False
+        return not self.objects.start(block) <= page < self.objects.start(block) + self.bits
 
     def _is_step(self, number: int) -> bool:
         event = self.events[number]
@@ -141,9 +167,9 @@ class Selection:
                     block = self.objects.block_of.get(name, name)
                     if self.objects.classes.get(block) == BLOCK:
                         found[block] = None
-        pages = self.violation.pages
+        pages = self.debt
         if pages is not None and self.topics and self.bits and pages.end - pages.start <= self.bits * BLOCKS_MAX:
-            for block in self.objects.blocks_of(pages, self.bits)[-BLOCKS_MAX:]:
+            for block in self.objects.blocks_of(pages, self.bits, self.end)[-BLOCKS_MAX:]:
                 found[block] = None
         return list(found)
 
@@ -200,7 +226,7 @@ class Selection:
                 yield number, self.events[number]
 
     def _select(self) -> None:
-        in_order = sorted(self.calls, key=lambda call: call.begin)
+        in_order = sorted(self.calls, key=lambda call: call.begin)  # rivals came later
         for call in [*filter(self._is_about_pages, in_order), *in_order]:  # A is what it is about
             self.title(call)
         for call in self.calls:
@@ -226,16 +252,28 @@ class Selection:
                 self._add(seed, self._seed_text(seed), ALWAYS)
                 if event[0] == ev.MIGHT_SLEEP:
                     self._tell_reader(seed)
+        self._leave_out_what_nothing_depends_on()
         self._tell_locks()
         self._tell_repetitions()
 
+    def _leave_out_what_nothing_depends_on(self) -> None:
+        """Of what came before the violation's last step, keep what one of its steps depends on by happens-before. What
+        an audit saw depends on all there was.
+        """
+        if not self.seeds or not self._is_step(self.end):
+            return
+        start = min([*self.steps, *self.seeds])
+        order = Order(self.events[start : self.end + 1])
+        past = {number + start for seed in self.seeds for number in order.past_of(seed - start)}
+        for number, step in list(self.steps.items()):
+            if step.rank < ALWAYS and number < self.seeds[-1] and number not in past:
+                del self.steps[number]
+
     def _tell_repetitions(self) -> None:
-        by_task: dict[int, list[Frame]] = {}
-        for call in self.likewise:
-            by_task.setdefault(call.task, []).append(call)
-        for task, calls in by_task.items():
-            names = ", ".join(self.title(call) for call in calls)
-            self.steps[calls[0].begin] = Step(calls[0].begin, task, f"{names}: likewise", CHANGE, None)
+        if self.likewise:
+            first = self.likewise[0]
+            names = ", ".join(self.title(call) for call in self.likewise)
+            self.steps[first.begin] = Step(first.begin, first.task, f"{names}: likewise", CHANGE, None)
 
     def _is_about_pages(self, call: Frame) -> bool:
         pages, start, end = self.violation.pages, call.event[4], call.event[4] + call.event[6]
@@ -300,7 +338,7 @@ class Selection:
         elif kind in (ev.KFREE_RCU, ev.OBJECT_FREE):
             topic = FREED if name in self.blocks or area in self.blocks else ""
         elif kind == ev.UNMAP_BEGIN:
-            topic = CLEARED if self._is_concerned(name, value) else ""
+            topic = CLEARED if self.violation.check in OWED or self._is_concerned(name, value) else ""
         elif kind == ev.FLUSH_ARGS and self.violation.pages is not None and CLEARED in self.topics:
             self._add(number, self._flush_text(number), CHANGE)
         if topic in self.topics:
@@ -316,7 +354,7 @@ class Selection:
         text = self.wording.step(number)
         missed = [] if pages is None else self.symbols.known_in(pages.start, pages.end)
         if missed and not self._is_concerned(event[4], event[6]):
-            return f"{text}   /* not {' or '.join(missed)} */"
+            return f"{text}   /* not {missed[0]} */"
         return text
 
     # -- what needs more than one event ---------------------------------------------------------------------
@@ -326,7 +364,7 @@ class Selection:
         walked = -1
         for number, event in self._events_of(call):
             is_list_step = event[0] == ev.READ_ONCE and str(event[5]).endswith(".next")
-            if event[3] == "_vm_unmap_aliases" and (event[0] == ev.XA_LOAD or is_list_step):
+            if event[3].lstrip("_") == ALIASES and (event[0] == ev.XA_LOAD or is_list_step):
                 walked = number
             if event[0] == ev.LOCK and event[5] in LAZY_LOCKS and event[3].startswith("__purge"):
                 self._tell_lazy(number)

@@ -35,8 +35,10 @@ class Objects:
         """By area: its first page, as first written."""
         self.cpu_of: dict[int, int] = {}
         """By queue."""
+        self._made_at: dict[int, int] = {}
+        """By block: the number of the event that gave it its area."""
         possible = [int(cpu) for cpu in journal.header.get("possible") or ()]
-        for event in journal.events:
+        for number, event in enumerate(journal.events):
             kind, name = event[0], event[4]
             if kind == ev.OBJECT_ALLOC:
                 self.classes[name] = str(event[5])
@@ -44,6 +46,7 @@ class Objects:
                     self.cpu_of[name] = possible[len(self.cpu_of)]
             elif kind == ev.WRITE and event[5] == "va":
                 self.area_of[name] = event[6]
+                self._made_at[name] = number
                 self.block_of[event[6]] = name
             elif kind == ev.WRITE and event[5] == "va_start":
                 self.start_of.setdefault(name, event[6])
@@ -52,13 +55,14 @@ class Objects:
         """The first page of a block, or -1."""
         return self.start_of.get(self.area_of.get(block, -1), -1)
 
-    def blocks_of(self, pages: PageRange, bits: int) -> list[int]:
-        """The blocks whose space shares a page with `pages`, in the order they were made."""
-        return [
-            block
-            for block in self.area_of
-            if 0 <= self.start(block) < pages.end and pages.start < self.start(block) + bits
-        ]
+    def blocks_of(self, pages: PageRange, bits: int, before: int) -> list[int]:
+        """The blocks whose space shares a page with `pages`, as of event `before`: of each space the last made."""
+        last: dict[int, int] = {}
+        for block, made_at in self._made_at.items():
+            start = self.start(block)
+            if made_at < before and 0 <= start < pages.end and pages.start < start + bits:
+                last[start] = block
+        return list(last.values())
 
 
 class Symbols:
@@ -71,6 +75,11 @@ class Symbols:
         self._blocks = {block: f"vb{number}" if len(blocks) > 1 else "vb" for number, block in enumerate(blocks, 1)}
         self._others: dict[int, str] = {}
         self._used: list[int] = []
+
+    @property
+    def blocks_named(self) -> Sequence[int]:
+        """The blocks that were asked for."""
+        return self._used
 
     def range(self, start: int, pages: int) -> str:
         """The letter of a mapped range."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from stressvmap.config import CONTROLLED
+from stressvmap.config import CONTROLLED, THREADS
 from stressvmap.report.saved import CONFIG_FILE, Summary
 from stressvmap.report.table import by_version, table
 from stressvmap.result import CLEAN, INCONCLUSIVE, VIOLATED, Finding, RunResult
@@ -125,7 +125,8 @@ def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None, tol
         yield Text(f"    look closer: {look_closer(finding, folder)}", no_wrap=True)
     if folder is not None and finding.schedule:
         path = shlex.quote(str(folder / finding.schedule))
-        yield Text(f"    replay:      {program()} replay {path}", no_wrap=True)
+        found = "  (found by a search: the same program, the same mechanism)" if runs[0].runtime == THREADS else ""
+        yield Text(f"    replay:      {program()} replay {path}{found}", no_wrap=True)
     elif folder is not None and (folder / CONFIG_FILE).exists() and runs[0].command == "stress":
         yield from (Text(f"    {line}", no_wrap=True) for line in again(entry, runs[0], folder))
 

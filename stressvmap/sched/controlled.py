@@ -60,7 +60,14 @@ class ControlledRuntime(Runtime):
         """`points` when the running task's own points were last brought up to date."""
         self._since = 0
         """`points` when the current task became that: what it has run since is one choice of the schedule."""
-        self._was_woken = False
+        self._why = COUNT_OVER
+        """What the strategy will be told when the grant is used up."""
+        self._is_special = False
+        """A point that is attended to may be for more than a decision: the current task has migrations planned, or
+        the execution is over.
+        """
+        self._walk: Callable[[], float] | None = None
+        """The strategy's `walk`, in this execution."""
         self._hub: greenlet | None = None
         self._free: list[Slot] = []
         self._reason = ""
@@ -75,16 +82,22 @@ class ControlledRuntime(Runtime):
         self.points = points
         if points < self._attend_at:
             return
-        if self.is_sealed:
-            self.points = points - 1
-            self.unwind(task)
+        if self._is_special and not self._attend(task):
             return
-        if points < self._ask_at or task.migrate_at != NEVER:
-            if not self._migrate(task):
-                return
-        chosen = self._next(task, WOKEN if self._was_woken else COUNT_OVER)
-        if chosen is not task:
-            self._switch_to(chosen)
+        walk = self._walk
+        if walk is None or points >= self.steps_max:
+            chosen = self._next(task, self._why)
+            if chosen is not task:
+                self._switch_to(chosen)
+            return
+        # What `_next` and the strategy would do, without asking: a third of the random walk's time is the asking.
+        enabled = self.enabled
+        walked = enabled[int(walk() * len(enabled))]
+        if walked is not task:
+            task.points += points - self._counted
+            self._counted = points
+            self._hand_over(task, walked, COUNT_OVER)
+            self._switch_to(walked)
 
     def own_points(self) -> int:
         """With those of the grant that is running."""
@@ -110,13 +123,13 @@ class ControlledRuntime(Runtime):
 
     def pin(self, task: Task) -> None:
         """The CPU is `task`'s alone."""
-        Runtime.pin(self, task)
+        super().pin(task)
         if len(self._ready_on[task.cpu]) > 1:
             self._refresh(task.cpu)
 
     def unpin(self, task: Task) -> None:
         """The CPU is free; the strategy is asked at once if it wants that and somebody waited for it."""
-        Runtime.unpin(self, task)
+        super().unpin(task)
         ready = self._ready_on[task.cpu]
         if len(ready) > 1 or (ready and ready[0] is not task):
             self._refresh(task.cpu)
@@ -171,9 +184,12 @@ class ControlledRuntime(Runtime):
         """End the execution; every point is attended to from here on, for it must do nothing."""
         super().seal(reason)
         self._attend_at = 0
+        self._is_special = True
 
     def reset(self) -> None:
-        """Forget the last execution."""
+        """Forget the last execution; unwind what an interrupt from the keyboard at a bad moment has left of it."""
+        if any(task.context is not None for task in self.tasks):
+            self._give_up()
         super().reset()
         self.enabled = []
         self._ready_on = defaultdict(list)
@@ -187,6 +203,7 @@ class ControlledRuntime(Runtime):
         """
         self._hub = getcurrent()
         self._reason = ""
+        self._walk = self.strategy.walk
         try:
             first = self._next(None, START)
             if first is not None:
@@ -235,8 +252,14 @@ class ControlledRuntime(Runtime):
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _migrate(self, task: Task) -> bool:
-        """Attend to a task that has a migration planned. Whether its grant is used up, and it is still running."""
+    def _attend(self, task: Task) -> bool:
+        """What a point may have to do but for a decision. Whether that is due too: the grant is used up, and `task`
+        is still the one that runs.
+        """
+        if self.is_sealed:
+            self.points -= 1
+            self.unwind(task)
+            return False
         task.points += self.points - self._counted
         self._counted = self.points
         if task.points >= task.migrate_at:
@@ -288,17 +311,22 @@ class ControlledRuntime(Runtime):
             self._record(task, why)
             return None
         if chosen is not task or why == ENDED:  # else it goes on, and so does its choice
-            self._record(task, why)
-            self._since = points
-            self.current = chosen
-        self._was_woken = False
+            self._hand_over(task, chosen, why)
+        self._why = COUNT_OVER
         ask_at = points + count
         if ask_at > self.steps_max:
             ask_at = self.steps_max
         self._attend_at = self._ask_at = ask_at
-        if chosen.migrate_at != NEVER:
+        if self._is_special:
             self._arm(chosen)
         return chosen
+
+    def _hand_over(self, task: Task | None, chosen: Task, why: int) -> None:
+        """`chosen` is the current task from here on; what `task` has run is a choice of the schedule."""
+        self._record(task, why)
+        self._since = self.points
+        self.current = chosen
+        self._is_special = chosen.migrate_at != NEVER
 
     def _why_over(self) -> str:
         if self.points >= self.steps_max:
@@ -308,7 +336,7 @@ class ControlledRuntime(Runtime):
     def _ask_soon(self) -> None:
         """Ask the strategy at the current task's next point, and say that it is for a task that became enabled."""
         if self._ask_at > self.points + 1:
-            self._was_woken = True
+            self._why = WOKEN
             self._ask_at = self._attend_at = self.points + 1
 
     def _record(self, task: Task | None, why: int) -> None:
@@ -321,9 +349,11 @@ class ControlledRuntime(Runtime):
         """The greenlet that runs `task`, from the pool if it has none yet."""
         slot: Slot | None = task.context
         if slot is None:
-            slot = self._free.pop() if self._free else self._new_slot()
+            slot = self._free[-1] if self._free else self._new_slot()
             slot.task = task
             task.context = slot
+            if self._free:
+                self._free.pop()  # last: an interrupt from the keyboard must not find it in neither place
         return slot
 
     def _new_slot(self) -> Slot:

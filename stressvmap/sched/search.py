@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from stressvmap.errors import HarnessError
 from stressvmap.runtime.access import Key
 from stressvmap.sched.footprint import Footprint, HappensBefore, combine
 
@@ -134,7 +135,8 @@ class Search:
         ]
         again = _Path(self.tasks, path)
         run(again)
-        assert len(again.nodes) == len(stack)
+        if len(again.nodes) != len(stack):
+            raise HarnessError("an execution does not repeat itself: it is over before its decisions are")
         self.order = again.order
         self.nodes = again.nodes
         for depth, (node, decision) in enumerate(zip(self.nodes, stack, strict=True)):

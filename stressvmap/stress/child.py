@@ -75,7 +75,7 @@ def _beat_of(engine: Engine) -> Beat:
     task = engine.runtime.current
     return Beat(
         execution=engine.execution,
-        points=tally.points + engine.runtime.points,
+        points=tally.points + engine.runtime.points + engine.searched,
         schedules=tally.schedules,
         operations=tally.operations,
         flushes=metrics.get("flush_calls", 0),

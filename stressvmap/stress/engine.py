@@ -30,13 +30,17 @@ from stressvmap.sched.threads import ThreadRuntime
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.repeat import difference, is_chosen
+from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule, write_schedule
+from stressvmap.stress.search import find_schedule
 from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc import versions
 from stressvmap.vmalloc.backend import ModelBackend
 
 SEEN_EVERY: Final = 200
 """Executions from one reckoning of the coverage to the next, for whoever watches."""
+SEARCH_SHARE: Final = 0.4
+"""Of a run's seconds: how much longer it may take to look for schedules of what its threads found, the new first."""
 FINDINGS_MAX: Final = 200
 """Distinct findings kept; a version that breaks more ways than that is not understood by listing them."""
 
@@ -74,12 +78,13 @@ class Tally:
         self.points += other.points
         for fingerprint, finding in other.findings.items():
             mine = self.findings.get(fingerprint)
-            if mine is None or finding.first_at_schedule < mine.first_at_schedule:
-                if mine is not None:
-                    finding.count += mine.count
+            if mine is None:
                 self.findings[fingerprint] = finding
-            else:
-                mine.count += finding.count
+                continue
+            first, later = (finding, mine) if finding.first_at_schedule < mine.first_at_schedule else (mine, finding)
+            first.count += later.count
+            first.schedule = first.schedule or later.schedule
+            self.findings[fingerprint] = first
         self.metrics = merge_metrics(self.metrics, other.metrics)
         for name, counts in other.windows.items():
             before = self.windows.get(name, [0, 0])
@@ -104,8 +109,6 @@ class Engine:
         self.next = first if spec.execution is None else spec.execution
         self.stride = stride
         self.version = versions.load(spec.version)
-        self.version_spec = versions.absolute(spec.version, Path.cwd())
-        self.version_digest = versions.digest(self.version)
         self.strategy = make_strategy(spec.strategy, spec.seed)
         self.executor: Executor | None = None
         """Under the controlled runtime only."""
@@ -125,6 +128,8 @@ class Engine:
         self.tracer = Tracer()
         self.seen = (0, 1.0)
         """Distinct journals so far, and the estimated probability that the next is another: of some executions ago."""
+        self.searched = 0
+        """Schedules run to turn what threads found into a schedule."""
         self.is_stopping = False
         """Set from outside: end after, or inside, the running execution."""
         self.is_finished = False
@@ -220,8 +225,15 @@ class Engine:
                 self.tally.first_diverged = (self.execution, what)
 
     def finish(self) -> Tally:
-        """End the share: its tally, metrics included."""
+        """End the share: its tally, metrics included. What threads found has a schedule by then, where a search finds
+        one.
+        """
         self.runtime.close()
+        if self.executor is None and self.folder is not None:
+            seconds = self.spec.seconds
+            until = float("inf") if seconds is None else time.monotonic() + SEARCH_SHARE * seconds
+            for finding in sorted(self.tally.findings.values(), key=lambda one: (one.known, one.fingerprint)):
+                self._find_schedule(finding, until)
         self.tally.metrics = dict(self.judge.metrics())
         self.tally.windows = self.judge.window_counts()
         return self.tally
@@ -253,6 +265,27 @@ class Engine:
             pages=_pages(violation.pages),
         )
 
+    def _find_schedule(self, finding: Finding, until: float) -> None:
+        """Look for a schedule of a finding's program that shows the same fingerprint."""
+        spec = self.spec
+
+        def stop() -> int:
+            self.searched += 1
+            return self.is_stopping or time.monotonic() > until
+
+        saved = find_schedule(
+            spec.version,
+            spec.scenario,
+            Program.from_dict(finding.program),
+            finding.fingerprint,
+            check=finding.check,
+            seed=spec.seed,
+            schedules_max=spec.search_schedules,
+            stop=stop,
+        )
+        if saved is not None:
+            finding.schedule = self._write_schedule(saved, Path(finding.journal).stem)
+
     def _save_journal(self, journal: Journal, stem: str) -> str:
         """The journal's path in the run's folder; empty if there is none."""
         if self.folder is None:
@@ -265,23 +298,19 @@ class Engine:
         """The same of a schedule file; empty also where the operating system chose the switches."""
         if self.folder is None or self.executor is None:
             return ""
-        saved = SavedSchedule(
-            version=self.version_spec,
-            version_digest=self.version_digest,
-            scenario=self.spec.scenario,
-            program=program,
-            schedule=done.schedule,
-            journal_digest=done.journal.digest(),
-            reason=done.reason,
+        saved = saved_from(
+            self.executor,
+            program,
+            done,
+            violation,
+            version=self.spec.version,
             seed=self.spec.seed,
-            execution=self.execution,
             strategy=self.strategy.label,
         )
-        if violation is not None:
-            saved.check = violation.check
-            saved.fingerprint = violation.fingerprint
-            saved.mechanism = violation.mechanism.text()
-            saved.message = violation.message
+        return self._write_schedule(saved, stem)
+
+    def _write_schedule(self, saved: SavedSchedule, stem: str) -> str:
+        assert self.folder is not None
         (self.folder / "schedules").mkdir(parents=True, exist_ok=True)
         write_schedule(saved, self.folder / "schedules" / f"{stem}.json")
         return f"schedules/{stem}.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stressvmap.checks.base import Violation
-from stressvmap.errors import ConfigError
+from stressvmap.errors import ConfigError, HarnessError
 from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.result import Finding
@@ -161,13 +161,16 @@ class Explorer:
         self._executions = 0
 
     def begin(self, share: Share) -> None:
-        """Take on a share."""
+        """Take on a share. Raises ConfigError if its decisions cannot be carried out."""
         self._share = share
         preemptions = self.spec.preemptions
         self._search = SourceDpor(self.tasks) if preemptions is None else BoundedSearch(self.tasks, share.bound)
         self._search.base = share.base
         if share.stack:
-            self._search.restore(share.stack, self._run)
+            try:
+                self._search.restore(share.stack, self._run)
+            except HarnessError as error:
+                raise ConfigError(f"--state: its decisions do not fit this program: {error}") from None
 
     def go_on(self, is_over: Callable[[int], bool]) -> Progress:
         """Explore until the share is, or `is_over` (asked with the executions run) says so between two executions."""
@@ -192,9 +195,9 @@ class Explorer:
 
     def split(self, bound: int) -> tuple[Coverage, list[Share]]:
         """The first execution of a bounded search, and the shares that everything else falls into."""
-        self.begin(Share(bound=bound))
+        reason = self._first(Share(bound=bound))
         self._coverage = Coverage()
-        self._count(self._search, self._run(self._search))
+        self._count(self._search, reason)
         nodes = self._search.nodes
         shares = []
         for depth, node in enumerate(nodes):
@@ -204,8 +207,7 @@ class Explorer:
 
     def first_length(self) -> int:
         """Steps of the exploration's first execution."""
-        self.begin(Share())
-        self._run(self._search)
+        self._first(Share())
         return len(self._search.nodes)
 
     def close(self) -> None:
@@ -213,6 +215,14 @@ class Explorer:
         self.runtime.close()
 
     # -- inside -------------------------------------------------------------------------------------------
+
+    def _first(self, share: Share) -> str:
+        """Run the first execution of a share; again, if it is only then known whose contention is looked at."""
+        while True:
+            self.begin(share)
+            reason = self._run(self._search)
+            if not self.runtime.is_news:
+                return reason
 
     def _run(self, search: Search) -> str:
         self.backend.reset(self.spec.program)

@@ -32,7 +32,7 @@ class Judge:
         """Sums, and maxima where the name says so, over all executions judged so far; `lock_times.figures` makes of
         them what a result tells.
         """
-        return {**self.state.metrics(), **self.lock_times.counts}
+        return {**self.state.metrics(), **self.lock_times.metrics()}
 
     def window_counts(self) -> dict[str, list[int]]:
         """By window: [times it was open, times a foreign step fell into it]."""

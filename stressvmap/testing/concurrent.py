@@ -33,7 +33,7 @@ from stressvmap.scenario import Scenario
 from stressvmap.sched.planned import PlannedStrategy, Preemption
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
-from stressvmap.testing.outcome import Outcome, run_and_judge
+from stressvmap.testing.outcome import Outcome, inconclusive, run_and_judge
 from stressvmap.testing.subject import under_test
 from stressvmap.vmalloc.base import Vmalloc
 
@@ -73,8 +73,7 @@ def interleavings(scenario: Scenario) -> st.SearchStrategy[Interleaving]:
     fault = st.builds(Fault, st.sampled_from(FAULT_KINDS), number, st.integers(0, FAULT_NTH_MAX))
     point = st.integers(1, scenario.operations * POINTS_MAX // 2)
     migration = st.builds(Migration, number, point, st.sampled_from(online))
-    return st.builds(
-        _assemble,
+    return _interleavings(
         _tasks(scenario, _operations(scenario), workers, scenario.operations),
         _tasks(scenario, [ProgramOp(ops.ALIASES)], scenario.flushers, scenario.flushes),
         _a_few(fault, scenario.fault_rate),
@@ -94,14 +93,16 @@ def run_concurrently(
     """Run `program` on a fresh machine, as `strategy` decides, and judge it. Returns what it came to.
 
     Raises the VmapViolation of the first violation whose fingerprint is not in `allow`, AssertionError if the
-    execution reached the scenario's `steps_max`, and ConfigError for a version, scenario or check that makes no sense.
+    execution reached the scenario's `steps_max` or a check that was asked for could not run, and ConfigError for a
+    version, scenario or check that makes no sense.
     """
+    __tracebackhide__ = True
     executor = Executor(under_test(version, scenario, checks), scenario)
     try:
         outcome = run_and_judge(executor, Judge(scenario.limits, checks), program, strategy)
     finally:
         executor.close()
-    failure = outcome.failure(allow)
+    failure = outcome.failure(allow) or inconclusive((), checks, outcome.not_run)
     if failure is not None:
         raise failure
     return outcome
@@ -158,11 +159,16 @@ def _a_few(one: st.SearchStrategy[T], rate: float) -> st.SearchStrategy[list[T]]
     return st.just(none) | st.lists(one, max_size=INJECTED_MAX) if rate else st.just(none)
 
 
-def _assemble(
-    workers: list[_Task], flushers: list[_Task], faults: list[Fault], migrations: list[Migration]
+@st.composite  # and not builds, which would have Hypothesis print what it was built from
+def _interleavings(
+    draw: st.DrawFn,
+    workers: st.SearchStrategy[list[_Task]],
+    flushers: st.SearchStrategy[list[_Task]],
+    faults: st.SearchStrategy[list[Fault]],
+    migrations: st.SearchStrategy[list[Migration]],
 ) -> Interleaving:
-    drawn = [(cpu, steps, "worker") for cpu, steps in workers if steps]
-    drawn += [(cpu, steps, "flusher") for cpu, steps in flushers if steps]
+    drawn = [(cpu, steps, "worker") for cpu, steps in draw(workers) if steps]
+    drawn += [(cpu, steps, "flusher") for cpu, steps in draw(flushers) if steps]
     programs = tuple(TaskProgram(cpu, tuple(operation for operation, _ in steps), role) for cpu, steps, role in drawn)
     preemptions = tuple(
         Preemption(task, operation, 1 + (place - PLACES) // RANKS, place % RANKS)
@@ -170,4 +176,4 @@ def _assemble(
         for operation, (_, place) in enumerate(steps)
         if place >= PLACES
     )
-    return Interleaving(Program(programs, tuple(faults), tuple(migrations)), preemptions)
+    return Interleaving(Program(programs, tuple(draw(faults)), tuple(draw(migrations))), preemptions)

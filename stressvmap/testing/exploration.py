@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator
+from contextlib import closing
 from typing import Any, Final
 
-from stressvmap.errors import ConfigError, HarnessError
+from stressvmap.errors import ConfigError, HarnessError, ScheduleMismatch
 from stressvmap.program import Program
 from stressvmap.scenario import Scenario
 from stressvmap.sched.portfolio import DEFAULT, make_strategy
@@ -18,7 +19,7 @@ from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.stress.workloads import draw
-from stressvmap.testing.outcome import Outcome, attach, run_and_judge
+from stressvmap.testing.outcome import Outcome, attach, inconclusive, run_and_judge
 from stressvmap.testing.subject import SMALL, under_test
 from stressvmap.vmalloc.base import Vmalloc
 
@@ -61,15 +62,16 @@ def explore(
         @functools.wraps(test)
         def explored(*args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True  # of the frames that pytest shows, those of the test are of interest
-            for outcome in exploration.outcomes():
-                failure = outcome.failure(exploration.allow)
-                if failure is not None:
-                    raise failure
-                try:
-                    test(*args, **kwargs, **({ARGUMENT: outcome} if wants_it else {}))
-                except BaseException as error:
-                    attach(error, outcome.saved())
-                    raise
+            with closing(exploration.outcomes()) as outcomes:
+                for outcome in outcomes:
+                    failure = outcome.failure(exploration.allow)
+                    if failure is not None:
+                        raise failure
+                    try:
+                        test(*args, **kwargs, **({ARGUMENT: outcome} if wants_it else {}))
+                    except BaseException as error:
+                        attach(error, outcome.saved())
+                        raise
 
         others = [parameter for name, parameter in signature.parameters.items() if name != ARGUMENT]
         explored.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
@@ -102,6 +104,7 @@ class Exploration:
         self.seed = seed
         self.checks = checks
         self.allow = allow
+        self._name = version.NAME if "NAME" in vars(version) else version.__qualname__
         self.replay: SavedSchedule | None = None
         """Run only this, on the test's own version."""
 
@@ -119,13 +122,13 @@ class Exploration:
         self.schedules = self.schedules if schedules is None else schedules
         self.replay = self.replay if replay is None else replay
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Generator[Outcome, None, None]:
         """Run and judge one execution after the other; at the end raise AssertionError if it was all for nothing."""
         if self.replay is not None:
             yield self._replayed(self.replay)
             return
         strategy = make_strategy(self.strategy, self.seed)
-        print(f"stressvmap: {self.version.NAME}: {self.schedules} schedules of {self.strategy}, seed {self.seed}")
+        print(f"stressvmap: {self._name}: {self.schedules} schedules of {self.strategy}, seed {self.seed}")
         executor = Executor(self.version, self.scenario)
         judge = Judge(self.scenario.limits, self.checks)
         tally = Tally()
@@ -142,19 +145,16 @@ class Exploration:
         finally:
             executor.close()
         tally.metrics = judge.metrics()
-        reasons = has_substance(tally)
-        reasons += [
-            f"check {name} could not run: {tally.not_run[name]}" for name in self.checks if name in tally.not_run
-        ]
-        if reasons:
-            raise AssertionError(f"inconclusive: {'; '.join(reasons)}")
+        failure = inconclusive(has_substance(tally), self.checks, tally.not_run)
+        if failure is not None:
+            raise failure
 
     def _program(self, number: int) -> Program:
         return draw(self.scenario, self.seed, number)
 
     def _replayed(self, saved: SavedSchedule) -> Outcome:
         """The execution of a schedule file. Raises ScheduleMismatch if it does not fit the version as it is now."""
-        print(f"stressvmap: {self.version.NAME}: the schedule of execution {saved.execution}, seed {saved.seed}")
+        print(f"stressvmap: {self._name}: the schedule of execution {saved.execution}, seed {saved.seed}")
         executor = Executor(self.version, saved.scenario)
         strategy = ReplayStrategy(saved.schedule)
         judge = Judge(saved.scenario.limits, self.checks)
@@ -163,11 +163,15 @@ class Exploration:
         finally:
             executor.close()
         strategy.check_used_up()
+        outcome.strategy = saved.strategy  # that it is a replay is no news to who asked for it
         return outcome
 
 
 def _repeat(executor: Executor, outcome: Outcome) -> None:
-    """Run an execution's schedule again, as `twice` asks. Raises HarnessError if the journals differ."""
-    again = executor.replay(outcome.program, outcome.schedule)
+    """Run an execution's schedule again, as `twice` asks. Raises HarnessError if it does something else then."""
+    try:
+        again = executor.replay(outcome.program, outcome.schedule)
+    except ScheduleMismatch as error:
+        raise HarnessError(f"execution {outcome.number}: two runs of one schedule differ: {error}") from None
     if again.journal.digest() != outcome.journal.digest():
-        raise HarnessError(f"execution {outcome.number}: two runs of one schedule differ")
+        raise HarnessError(f"execution {outcome.number}: two runs of one schedule differ in what they did")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +25,7 @@ PROGRAM_TOLD_MAX: Final = 24
 """Operations: a program that has more is not written out in a message."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class Outcome(Execution):
     """An execution, judged."""
 
@@ -43,6 +43,10 @@ class Outcome(Execution):
     """In the order in which they were certain."""
     not_run: dict[str, str]
     """Checks that could not run, with the reason."""
+
+    def __repr__(self) -> str:
+        found = len(self.violations)
+        return f"<execution {self.number} of seed {self.seed}, {self.strategy}: {self.reason}, {found} violations>"
 
     def saved(self, violation: Violation | None = None) -> SavedSchedule:
         """What `stressvmap replay` takes (stress.schedule_file.write_schedule writes it), kept for `violation`."""
@@ -107,6 +111,15 @@ def run_and_judge(
         violations=tuple(verdict.violations),
         not_run=verdict.not_run,
     )
+
+
+def inconclusive(reasons: Sequence[str], checks: Collection[str], not_run: Mapping[str, str]) -> AssertionError | None:
+    """What a test raises that found nothing and has not earned to pass: for `reasons`, or because some of `checks`,
+    those that were asked for, could not run. None if it may pass.
+    """
+    could_not = [f"check {name} could not run: {not_run[name]}" for name in checks if name in not_run]
+    told = "; ".join([*reasons, *could_not])
+    return AssertionError(f"inconclusive: {told}") if told else None
 
 
 def attach(failure: BaseException, saved: SavedSchedule) -> None:

@@ -101,6 +101,7 @@ class VmapStateMachine(RuleBasedStateMachine):
         self._checks = all_checks(self._state, self.SCENARIO.limits, self.CHECKS)
         journal = self.backend.journal()
         journal.header["direct_map"] = [DIRECT_MAP_PAGE, WINDOW_PAGE]  # frames are still to be handed out
+        journal.header["is_sequential"] = True  # no two of its tasks can ever meet
         able = [check for check in self._checks if not check.cannot_run_on(journal)]
         self._feeder = Feeder(journal, [self._state, *able])
 

@@ -312,6 +312,20 @@ def test_boot_comes_before_everything_and_the_cleanup_after() -> None:
     assert run_checks(journal, state, [DataRace(state)]).violations == []
 
 
+def test_the_calls_of_a_sequential_journal_are_in_order_and_what_they_left_running_too() -> None:
+    j = Recording()
+    for task in (1, 2):
+        j.begin(task, ALIASES)
+        access(j, task, ev.WRITE)
+        j.end(task, ALIASES)
+        access(j, IRQ, ev.WRITE, THING + 1 + task)
+    journal = j.journal()
+    state = State()
+    assert len(run_checks(journal, state, [DataRace(state)]).violations) == 1
+    journal.header["is_sequential"] = True
+    assert run_checks(journal, state, [DataRace(state)]).violations == []
+
+
 # -- how it is told ---------------------------------------------------------------------------------------------------
 
 

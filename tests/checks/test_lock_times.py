@@ -19,7 +19,7 @@ def times(*journals: Recording) -> dict[str, int]:
     observer = LockTimes()
     for j in journals:
         feed(j.journal(), [observer])
-    return observer.counts
+    return observer.metrics()
 
 
 def held_for(points: int) -> Recording:

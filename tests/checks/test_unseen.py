@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stressvmap.checks.unseen import DISTRIBUTION_FREE, ESTY, ClassSample, CoverageCount, Unseen
+from stressvmap.checks.unseen import DISTRIBUTION_FREE, NORMAL, ClassSample, CoverageCount, Unseen
 
 Seen = tuple[str, int, frozenset[int]]
 executions = st.lists(
@@ -84,8 +84,8 @@ def sampled(weights: list[float], executions: int, random: Random) -> tuple[Unse
 @pytest.mark.parametrize(
     ("exponent", "classes", "executions", "method"),
     [
-        (1.0, 2000, 800, ESTY),
-        (0.0, 500, 1000, ESTY),
+        (1.0, 2000, 800, NORMAL),
+        (0.0, 500, 1000, NORMAL),
         (0.0, 3000, 40, DISTRIBUTION_FREE),
         (3.0, 50, 40, DISTRIBUTION_FREE),
     ],
@@ -115,6 +115,13 @@ def test_an_interval_of_executions_that_were_all_different_is_no_point() -> None
 def test_of_no_execution_nothing_is_known() -> None:
     unseen = Unseen(ClassSample())
     assert (unseen.low, unseen.high) == (0, 1)
+
+
+@given(executions)
+def test_the_live_figure_is_no_less_than_the_classes_seen(seen: list[Seen]) -> None:
+    count = counted(seen, capacity=1000)
+    assert count.classes_at_most() >= count.as_dict().get("distinct_journals", 0)
+    assert count.classes_at_most() == len({(strategy, class_hash) for strategy, class_hash, _ in seen})
 
 
 def test_a_count_travels_between_processes_and_is_told_as_json() -> None:

@@ -5,7 +5,7 @@ the strategies are measured on are in stressvmap/vmalloc/planted.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stressvmap.kernel.areas import VmapArea
 from stressvmap.kernel.function import kernel_function, kernel_function_named
@@ -296,6 +296,23 @@ class PurgesWithoutMutex(V6_4):
     @kernel_function
     def drain_vmap_area_work(self) -> None:
         self._purge_vmap_area_lazy(ULONG_MAX, 0)
+
+
+class FlushesUnderSpinlock(V6_4):
+    """vm_unmap_aliases flushes with a list's spinlock held, which vm_map_ram wants with interrupts off."""
+
+    @kernel_function
+    def vm_unmap_aliases(self) -> None:
+        with self.vmap_block_queue.per_cpu(0).lock:
+            self.memory.flush_tlb_kernel_range(self.VMALLOC_START, self.VMALLOC_END)
+
+    @kernel_function
+    def vm_map_ram(self, pages: Sequence[int], count: int) -> int:
+        self.machine.local_irq_disable()
+        with self.vmap_block_queue.per_cpu(0).lock:
+            pass
+        self.machine.local_irq_enable()
+        return super().vm_map_ram(pages, count)
 
 
 class LocksListFirst(V6_4):

@@ -5,7 +5,7 @@ tests.report.test_columns` writes them anew, to be read before they are committe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from stressvmap.checks.base import Mechanism, Violation
+from stressvmap.checks.order import Order
 from stressvmap.journal import events as ev
 from stressvmap.journal.journal import Journal
 from stressvmap.journal.store import write
 from stressvmap.report.columns import LINES_MAX, WIDTH, columns, columns_in, markdown
+from stressvmap.report.selection import Selection
 from stressvmap.scenario import Scenario
 from stressvmap.sched.random import RandomStrategy
 from stressvmap.sched.replay import Run
@@ -164,6 +166,12 @@ def test_a_story_reads_as_it_was_approved(case: str) -> None:
     assert "\n".join(columns(journal, violation)) + "\n" == (STORIES / f"{case}.txt").read_text(encoding="utf-8")
 
 
+def test_the_documentation_quotes_a_story_as_it_is() -> None:
+    story = (STORIES / "row-42-wrong-queue.txt").read_text(encoding="utf-8")
+    documented = Path(__file__).parents[2] / "docs" / "stories.md"
+    assert f"```\n{story}```" in documented.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_up_to_three_cpus_fit_into_a_commit_message(case: str) -> None:
     lines = columns(*CASES[case]())
@@ -244,20 +252,40 @@ def test_a_recording_without_operations_tells_what_it_has() -> None:
 
 @pytest.mark.parametrize("version", [V6_4, ReusesDirtySpace, SleepsInReader, WalksDyingBlocks])
 def test_every_violation_of_a_random_run_has_a_story_that_fits(version: type[V6_4]) -> None:
+    for journal, violation in violations_of(version, 12):
+        lines = columns(journal, violation)
+        assert 3 <= len(lines) <= LINES_MAX + 12, violation.message
+        tasks = next((line.count("CPU ") for line in lines if line.startswith("CPU ")), 0)
+        assert tasks > 3 or max(map(len, lines)) <= WIDTH
+
+
+def violations_of(version: type[V6_4], executions: int) -> Iterator[Told]:
+    """One of each fingerprint that a random run shows."""
     scenario = Scenario(cpus=2, operations=8, vmalloc_rate=0.1, reset_rate=0.3, large_rate=0.2)
     executor = Executor(version, scenario)
     told: set[str] = set()
-    for number in range(12):
+    for number in range(executions):
         journal = executor.run(draw(scenario, 1, number), RandomStrategy(1), execution=number).journal
         for violation in judge(journal)[0].violations:
             if violation.fingerprint not in told:
                 told.add(violation.fingerprint)
-                lines = columns(journal, violation)
-                assert 3 <= len(lines) <= LINES_MAX + 12, violation.message
-                tasks = next((line.count("CPU ") for line in lines if line.startswith("CPU ")), 0)
-                assert tasks > 3 or max(map(len, lines)) <= WIDTH
+                yield journal, violation
     executor.close()
     assert told
+
+
+@pytest.mark.parametrize("version", [V6_4, WalksDyingBlocks])
+def test_what_is_told_is_what_the_violation_depends_on(version: type[V6_4]) -> None:
+    """But for the release of a lock, and for what came after its last step: too late, or its consequence."""
+    for journal, violation in [*violations_of(version, 8), wrong_queue_seen_by_debug_list(), dying_block()]:
+        if ev.stream_of(journal.events[violation.at][0]) == ev.AUDIT:
+            continue  # depends on all there was
+        selection = Selection(journal, violation)
+        order = Order(journal.events[: selection.end + 1])
+        past = set(selection.seeds).union(*(order.past_of(seed) for seed in selection.seeds))
+        for step in selection.ordered():
+            is_release = journal.events[step.number][0] == ev.UNLOCK
+            assert step.number in past or is_release or step.number > selection.seeds[-1], step.text
 
 
 def test_a_cut_journal_tells_as_far_as_it_goes() -> None:

@@ -14,7 +14,7 @@ from stressvmap.sched.dpor import SourceDpor
 from stressvmap.sched.exploring import CUT, ExploringRuntime
 from stressvmap.sched.search import Search
 from stressvmap.stress.accesses import JournalAccesses
-from tests.sched.small_programs import Enumerated, Outcome, SmallProgram, _Interpreter, enumerate_all, family
+from tests.sched.small_programs import Enumerated, Interpreter, Outcome, SmallProgram, enumerate_all, family
 
 BLOCK_BITS = 8
 MakeSearch = Callable[[Sequence[int]], Search]
@@ -49,7 +49,7 @@ def explore(
     search = make(ids)
     result = Explored()
     while result.complete + result.cut < executions_max:
-        interpreter = _Interpreter(program, runtime)
+        interpreter = Interpreter(program, runtime)
         runtime.watch(search, interpreter.world.events)
         reason = runtime.run()
         if runtime.is_news:

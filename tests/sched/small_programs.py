@@ -25,7 +25,7 @@ STEPS_MAX = 400
 
 @dataclass(frozen=True)
 class SmallProgram:
-    """Per task its CPU and its operations, each a letter and a thing's number: see `_Interpreter`."""
+    """Per task its CPU and its operations, each a letter and a thing's number: see `Interpreter`."""
 
     tasks: tuple[tuple[int, tuple[str, ...]], ...]
 
@@ -99,7 +99,7 @@ class Outcome:
     """
 
 
-class _Interpreter:
+class Interpreter:
     """Runs one program on one fresh world."""
 
     def __init__(self, program: SmallProgram, runtime: ControlledRuntime) -> None:
@@ -271,7 +271,7 @@ def enumerate_all(program: SmallProgram, executions_max: int) -> Enumerated:
     result = Enumerated()
     while result.executions < executions_max:
         strategy.begin(result.executions)
-        interpreter = _Interpreter(program, runtime)
+        interpreter = Interpreter(program, runtime)
         reason = runtime.run()
         assert reason in (DONE, DEADLOCK), reason
         result.outcomes.add(interpreter.outcome(reason))

@@ -107,6 +107,28 @@ def test_every_execution_obeys_the_laws_of_the_machine(program: SmallProgram, se
     runtime.close()
 
 
+class AskedRandomWalk(RandomStrategy):
+    """The random walk by way of `decide`."""
+
+    def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
+        return super().decide(enabled, current, why_stopped)
+
+
+@given(program=small_programs(), seed=st.integers(0, 1 << 20), steps_max=st.sampled_from([15, 60, 2_000]))
+@settings(max_examples=100, deadline=None)
+def test_a_random_walk_is_the_same_whether_it_is_asked_or_not(program: SmallProgram, seed: int, steps_max: int) -> None:
+    outcomes = []
+    for strategy in (RandomStrategy(seed), AskedRandomWalk(seed)):
+        strategy.begin(0)
+        runtime = ControlledRuntime(strategy)
+        execution = Execution(runtime, program, steps_max)
+        points = [task.points for task in runtime.tasks]
+        outcomes.append((execution.reason, execution.events, runtime.schedule, runtime.points, points))
+        runtime.close()
+    assert AskedRandomWalk(seed).walk is None
+    assert outcomes[0] == outcomes[1]
+
+
 def test_a_schedule_says_who_ran_for_how_many_points() -> None:
     world = World(Run(2, until(ev.WRITE)), Run(1))
     thing = world.thing()

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,16 @@ def test_every_name_that_help_lists_can_be_made_and_the_default_is_one() -> None
     for name in STRATEGIES:
         make_strategy("twice:random" if name == "twice" else name, 1).begin(0)
     assert DEFAULT in STRATEGIES
+
+
+def test_the_document_describes_each_strategy_with_its_default() -> None:
+    text = (Path(__file__).parent.parent.parent / "docs" / "strategies.md").read_text(encoding="utf-8")
+    described = dict(re.findall(r"^\*\*`([\w-]+)(?::\w+)?`\*\*(.*)", text, re.MULTILINE))
+    assert set(described) == set(STRATEGIES)
+    for name, line in described.items():
+        default = "" if name == "twice" else make_strategy(name, 1).label.partition(":")[2]
+        assert name in ("mixed", "twice") or f"default {default}" in line or not default
+    assert "the default" in described[DEFAULT]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stressvmap.checks.base import Mechanism, Violation
-from stressvmap.config import RunSpec
+from stressvmap.config import THREADS, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.journal import store
 from stressvmap.program import Program
@@ -18,6 +18,8 @@ from stressvmap.result import Finding
 from stressvmap.stress import engine as engines
 from stressvmap.stress.engine import Engine, Tally, has_substance
 from stressvmap.stress.judge import judge
+from stressvmap.stress.replay import replay
+from stressvmap.stress.schedule_file import read_schedule
 from stressvmap.vmalloc.known import Known
 from stressvmap.vmalloc.v6_4 import V6_4
 from tests.stress.runs import FULL_BLOCKS, TINY, run_engine, spec_of, write_patch
@@ -309,3 +311,16 @@ def test_coverage_is_counted_by_strategy_and_the_number_of_processes_changes_not
     assert by_strategy == {"sticky": 6, "round-robin": 6}
     assert whole["executions"] == 12
     assert 0 < whole["distinct_journals"] <= 12
+
+
+def test_what_threads_found_comes_with_a_schedule_that_shows_it_again(tmp_path: Path) -> None:
+    spec = spec_of("v6.4", FULL_BLOCKS, runtime=THREADS, schedules=10)
+    findings = run_engine(Engine(spec, tmp_path)).finish().findings
+    with_schedule = [finding for finding in findings.values() if finding.schedule]
+    assert "stale-after-unmap-aliases" in {finding.check for finding in with_schedule}
+    for finding in with_schedule:
+        saved = read_schedule(tmp_path / finding.schedule)
+        assert saved.program.as_dict() == finding.program
+        told = replay(saved)
+        assert (told.violation is not None, told.is_same_journal) == (True, True)
+        assert saved.fingerprint == finding.fingerprint

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from stressvmap.checks.leak import Leak
 from stressvmap.errors import ConfigError
 from stressvmap.program import ALIASES, MAP, UNMAP, Program, ProgramOp, TaskProgram
 from stressvmap.scenario import Scenario
@@ -138,6 +139,13 @@ def test_an_execution_that_does_not_end_is_no_pass() -> None:
         run_concurrently("v6.5", short, DYING.program, PlannedStrategy())
     assert not isinstance(caught.value, VmapViolation)
     assert "task 2 on CPU 1" in str(caught.value)
+
+
+def test_a_check_that_was_asked_for_and_cannot_run_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Leak, "cannot_run_on", lambda check, journal: "it has no end")
+    with pytest.raises(AssertionError, match="inconclusive: check leak could not run: it has no end"):
+        run(DYING, checks=["leak"])
+    assert run(DYING, checks=["accounting"]).not_run == {}
 
 
 @pytest.mark.parametrize(
