@@ -18,8 +18,8 @@ preemptions stays long.
 operation less. So candidates run by *legs* (sched/follow.py), which place each preemption in an operation; where that
 does not show the violation any more, the program without preemptions is tried in several orders of its tasks, then its
 legs with one preemption a little earlier or later, then a bounded number of schedules with no more preemptions than the
-best had, drawn from a seed. The first round does without this search: it is dear, and there is less to search for
-afterwards. Whatever is found is recorded as it ran, so the best is at any time an ordinary saved schedule.
+best had, drawn from a seed. This search is dear, so it is made only in a round that follows one without it that changed
+nothing. Whatever is found is recorded as it ran, so the best is at any time an ordinary saved schedule.
 
 **What a pass guarantees.** Each pass changes one kind of thing and ends when none of its changes is smaller and shows
 the violation; together they are repeated until a whole round changes nothing. So of the result: no task, no single
@@ -62,8 +62,10 @@ from stressvmap.vmalloc import versions
 
 SEARCH_TRIES: Final = 24
 """Schedules drawn for a program whose legs do not show the violation any more ..."""
-SEARCH_OPERATIONS_MAX: Final = 24
+SEARCH_OPERATIONS_MAX: Final = 40
 """... if it has no more operations than this: a longer one is made shorter in cheaper ways first."""
+TRADE_OPERATIONS_MAX: Final = 12
+"""Trades grow with the square of the operations, so they are searched for in shorter programs only."""
 ORDERS_MAX: Final = 6
 NUDGED_MAX: Final = 4
 NUDGES_MAX: Final = 32
@@ -168,7 +170,7 @@ class Shrinker:
         self._may_give_up = saved.reason == STEPS_MAX
         """The violation is of an execution that was given up, so a candidate may be, too."""
         self._is_searching = False
-        """Not in the first round: what legs alone can do is cheap, and leaves less to search for."""
+        """Only in a round after one that changed nothing: what legs alone can do is cheap."""
         self.executor = Executor(self.version, saved.scenario) if executor is None else executor
 
     def run(self) -> Shrunk:
@@ -343,13 +345,16 @@ class Shrinker:
             self._fewer_preemptions,
             self._move_preemptions,
         )
-        is_changed = True
-        while is_changed or not self._is_searching:
+        while True:
             before = self.best
             for one in passes:
                 one()
-            is_changed = self.best is not before
-            self._is_searching = True
+            if self.best is not before:
+                self._is_searching = False
+            elif self._is_searching:
+                return
+            else:
+                self._is_searching = True
 
     def _drop_tasks(self) -> None:
         t = len(self.best.variant.program.tasks) - 1
@@ -390,9 +395,13 @@ class Shrinker:
 
     def _trade(self) -> None:
         """Fewer operations at a price: deletion alone keeps a block that is filled by four pieces."""
-        if len(change.operations(self.best.variant.program)) <= SEARCH_OPERATIONS_MAX:
-            while any(self._attempt(traded, search=True) for traded in change.trades(self.best.variant)):
-                pass
+        is_short = True
+        while is_short:
+            operations = len(change.operations(self.best.variant.program))
+            is_short = operations <= SEARCH_OPERATIONS_MAX and any(
+                self._attempt(traded, search=operations <= TRADE_OPERATIONS_MAX)
+                for traded in change.trades(self.best.variant)
+            )
 
     def _smaller_machine(self) -> None:
         while any(self._attempt(v, search=True) for v in change.on_fewer_cpus(self.best.variant)):
@@ -413,10 +422,18 @@ class Shrinker:
         self._attempt(change.with_packed_slots(self.best.variant))
 
     def _fewer_preemptions(self) -> None:
+        """None at all; or without runs of legs of halving length; or each by itself; or only one, anywhere."""
         if not self.best.size.preemptions:
             return
         if any(self._attempt(replace(self.best.variant, legs=legs)) for legs in self._plans(self.best.variant, 0)):
             return
+        length = len(self.best.variant.legs) // 2
+        while length > 1:
+            at = 0
+            while at < len(legs := self.best.variant.legs):
+                if not self._attempt(replace(self.best.variant, legs=legs[:at] + legs[at + length :])):
+                    at += length
+            length //= 2
         at = 0
         while at < len(self.best.variant.legs):
             legs = self.best.variant.legs
