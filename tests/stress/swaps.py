@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
 from stressvmap.journal.events import Event
 from stressvmap.program import Program
-from stressvmap.runtime.access import Key
 from stressvmap.scenario import WORKLOADS, Scenario
-from stressvmap.sched.exploring import CUT, ExploringRuntime, StepRecord
+from stressvmap.sched.exploring import CUT, ExploringRuntime
 from stressvmap.sched.footprint import Footprint, are_dependent
 from stressvmap.sched.search import Node, Search, _Path
 from stressvmap.stress.accesses import JournalAccesses
@@ -59,29 +58,20 @@ class Swap:
     changed: str
 
 
-class _Without(JournalAccesses):
-    """Footprints that leave out what `is_missing` says: a test that cannot fail is none."""
-
-    def __init__(self, block_bits: int, is_missing: Callable[[Key], bool]) -> None:
-        super().__init__(block_bits, set())
-        self.is_missing = is_missing
-
-    def of(self, step: StepRecord, depth: int) -> Footprint:
-        return {key: use for key, use in super().of(step, depth).items() if not self.is_missing(key)}
-
-
 class Swapper:
     """Runs programs of one scenario on one version at random, and swaps neighbours."""
 
-    def __init__(self, version: str, scenario: Scenario, is_missing: Callable[[Key], bool] = lambda key: False) -> None:
-        accesses = _Without(scenario.block_bits, is_missing)
+    def __init__(self, version: str, scenario: Scenario) -> None:
+        accesses = JournalAccesses(scenario.block_bits, set())
         self.runtime = ExploringRuntime(accesses)
         accesses.contended = self.runtime.contended
         self.backend = ModelBackend(versions.load(version), scenario, self.runtime)
         self.judge = Judge()
 
-    def swaps(self, program: Program, seed: int, count: int) -> Iterator[Swap]:
-        """Up to `count` swaps in one random execution of `program`."""
+    def swaps(self, program: Program, seed: int, count: int, without: str = "") -> Iterator[Swap]:
+        """Up to `count` swaps in one random execution of `program`: of independent neighbours, or, to see that this can
+        fail, of those that would be independent `without` the keys of that name.
+        """
         random = Random(f"swaps/{seed}")
         while True:
             self.backend.reset(program)
@@ -96,7 +86,7 @@ class Swapper:
         places = [
             at
             for at, (one, other) in enumerate(pairwise(nodes))
-            if one.chosen != other.chosen and not are_dependent(one.footprint, other.footprint)
+            if one.chosen != other.chosen and _are_to_be_swapped(one.footprint, other.footprint, without)
         ]
         for at in sorted(random.sample(places, min(count, len(places)))):
             order = [(node.chosen, node.draws) for node in nodes]
@@ -117,6 +107,13 @@ class Swapper:
         journal = self.backend.journal()
         found = frozenset(violation.fingerprint for violation in self.judge.execution(journal).violations)
         return reason, Counter(journal.events), found
+
+
+def _are_to_be_swapped(one: Footprint, other: Footprint, without: str) -> bool:
+    if not without:
+        return not are_dependent(one, other)
+    less = ({key: use for key, use in uses.items() if key[0] != without} for uses in (one, other))  # type: ignore[index]
+    return are_dependent(one, other) and not are_dependent(*less)
 
 
 def _difference(
