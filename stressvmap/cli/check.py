@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stressvmap.checks.lock_times import figures
 from stressvmap.cli.options import Checks, Json, Limits, Quiet, Verbose, limits_of
 from stressvmap.cli.output import print_lines, print_object, start_log
 from stressvmap.journal.events import API_END, FLUSH_END
@@ -67,7 +68,7 @@ def check_journal(journal: Journal, path: str, only: tuple[str, ...], limits: di
         points=len(journal.events),
         flushes=sum(1 for event in journal.events if event[0] == FLUSH_END),
         not_run=dict(sorted(verdict.not_run.items())),
-        metrics=dict(one.metrics()),
+        metrics=figures(one.metrics()),
         windows=one.window_counts(),
     )
     declared = {known.fingerprint: known for known in getattr(BUILT_IN.get(result.version), "known", ())}

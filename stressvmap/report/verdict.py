@@ -17,7 +17,10 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from stressvmap.checks.registry import CHECK_NAMES
 from stressvmap.config import CONTROLLED, THREADS
+from stressvmap.errors import ConfigError
+from stressvmap.report.columns import columns_in
 from stressvmap.report.saved import CONFIG_FILE, Summary
 from stressvmap.report.table import by_version, table
 from stressvmap.result import CLEAN, INCONCLUSIVE, VIOLATED, Finding, RunResult
@@ -62,7 +65,12 @@ def _merge(runs: Sequence[RunResult]) -> list[_Merged]:
             workload = str(run.scenario.get("workload", ""))
             if workload and workload not in entry.workloads:
                 entry.workloads.append(workload)
-    return sorted(merged.values(), key=lambda entry: (entry.first.known, entry.first.check, entry.first.fingerprint))
+    return sorted(merged.values(), key=lambda entry: (entry.first.known, _rank(entry.first), entry.first.fingerprint))
+
+
+def _rank(finding: Finding) -> int:
+    """What harms comes first: the order of the contract."""
+    return CHECK_NAMES.index(finding.check) if finding.check in CHECK_NAMES else len(CHECK_NAMES)
 
 
 def _version(runs: Sequence[RunResult], folder: Path | None, told: dict[str, str]) -> Iterator[Text]:
@@ -118,7 +126,7 @@ def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None, tol
     if told_of:
         yield Text(f"    the same mechanism as in {told_of}, above")
     else:
-        yield from story(finding.message)
+        yield from _story(finding, folder)
     yield Text(f"    mechanism:   {finding.mechanism} [{finding.fingerprint}]")
     if finding.journal:
         yield Text(f"    evidence:    {journal_path(finding, folder)}")
@@ -136,6 +144,18 @@ def _declared_as(finding: Finding) -> str:
     if not finding.title:
         return finding.reference or "declared by the version"
     return f"{finding.title} ({finding.reference})"
+
+
+def _story(finding: Finding, folder: Path | None) -> Iterator[Text]:
+    """What happened, one column a CPU; in the check's own words where there is no journal to take the columns from."""
+    try:
+        lines = columns_in(Path(journal_path(finding, folder)), finding.fingerprint) if finding.journal else []
+    except ConfigError:
+        lines = []
+    if lines:
+        yield from (Text(f"    {line}".rstrip(), no_wrap=True) for line in ["", *lines, ""])
+    else:
+        yield from story(finding.message)
 
 
 def story(message: str) -> Iterator[Text]:

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Final
 
+from stressvmap.checks.lock_times import figures
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.result import RunResult
@@ -273,9 +274,7 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
     result.schedules = total.schedules
     result.operations = total.operations
     result.points = total.points
-    result.metrics = {
-        name: float(value) if isinstance(value, float) else value for name, value in total.metrics.items()
-    }
+    result.metrics = figures(total.metrics)
     result.flushes = total.metrics.get("flush_calls", 0)
     result.windows = total.windows
     result.not_run = dict(sorted(total.not_run.items()))
