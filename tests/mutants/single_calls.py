@@ -54,6 +54,7 @@ VARIANTS: Final[tuple[tuple[int, Scenario], ...]] = (
     (3, replace(BASE, workload="churn", large_rate=0.6, lazy_max=3)),
     (2, replace(BASE, debug_pagealloc=True, large_rate=0.2, vmalloc_rate=0.2)),
     (3, replace(BASE, cpus=1, operations=30, slots=20, flushes=1, window_blocks=8, vmalloc_rate=0.0, large_rate=0.0)),
+    (4, replace(BASE, cpus=1, operations=30, slots=9, large_rate=0.4, window_blocks=4, lazy_max=64, vmalloc_rate=0.0)),
     (2, replace(BASE, cpus=1, operations=30, slots=9, flushes=2, block_bits=16, max_alloc=8, window_blocks=8)),
 )
 """How many programs are drawn from which scenario; each a second time with faults."""
@@ -169,6 +170,8 @@ def programs() -> Iterator[Calls]:
             drawn = draw(scenario, 1, execution)
             yield Calls(scenario, _one_by_one(drawn, random))
             yield Calls(scenario, _one_by_one(drawn, random, faults=3))
+    for window_blocks in (3, 4):
+        yield Calls(replace(BASE, cpus=1, window_blocks=window_blocks, lazy_max=64), _under_pressure(window_blocks))
     for used in range(8, 16):
         yield Calls(replace(BASE, block_bits=16, max_alloc=8), _purgeable(used))
     for kind in FAULT_KINDS:
@@ -179,6 +182,19 @@ def programs() -> Iterator[Calls]:
     for number in range(len(DIRECT_CALLS)):
         tasks = (*_PREPARATION, TaskProgram(0, (ProgramOp(DIRECT, number),)), TaskProgram(0, (AUDIT,)))
         yield Calls(replace(BASE, window_blocks=4), Program(tasks), is_misuse=True)
+
+
+def _under_pressure(window_blocks: int) -> Program:
+    """A block in use, then one that could be purged, then no space: what needs some gets it."""
+    operations = [
+        *(ProgramOp(ops.MAP, slot, pages) for slot, pages in ((0, 2), (1, 4), (2, 4))),
+        ProgramOp(ops.UNMAP, 2),
+        *(ProgramOp(ops.MAP, 10 + number, 8) for number in range(window_blocks)),
+        AUDIT,
+        ProgramOp(ops.MAP, 3, 2),
+        AUDIT,
+    ]
+    return Program(tuple(TaskProgram(0, (op,)) for op in operations))
 
 
 def _purgeable(used: int) -> Program:

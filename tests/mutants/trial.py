@@ -84,7 +84,9 @@ class Trial:
     ) -> None:
         self.seed = seed
         self.strategy = make_strategy(strategy, seed)
-        self.judge = Judge(limits={"double-count": 0})
+        self.judge = Judge()
+        self.judge_alone = Judge(limits={"double-count": 0})
+        """One call after the other, the patches' own promise can be held against them: no block counted twice."""
         known = {known.fingerprint for known in version.known}
         self.allowed_alone, self.allowed = set(known), set(known)
         self.programs: list[Program] = [
@@ -100,9 +102,9 @@ class Trial:
                 continue
             self.singles.append((calls, seen))
             if not calls.is_misuse:
-                self.allowed_alone |= self._fingerprints(seen.journal)
+                self.allowed_alone |= _fingerprints(self.judge_alone, seen.journal)
         for number in range(executions):
-            self.allowed |= self._fingerprints(self._execute(version, number).journal)
+            self.allowed |= _fingerprints(self.judge, self._execute(version, number).journal)
 
     def run(self, mutant: type[Vmalloc]) -> Outcome:
         """What notices `mutant`: a check, else a caller, else nothing."""
@@ -113,7 +115,7 @@ class Trial:
             except Exception as raised:
                 error = error or _told(raised)
                 continue
-            told = None if calls.is_misuse else self._fires(seen.journal, self.allowed_alone)
+            told = None if calls.is_misuse else _fires(self.judge_alone, seen.journal, self.allowed_alone)
             if told is not None:
                 return Outcome(KILLED, *told)
             noticed = noticed or single_calls.difference(expected, seen)
@@ -125,7 +127,7 @@ class Trial:
             except Exception as raised:
                 error = error or _told(raised)
                 continue
-            told = self._fires(done.journal, self.allowed)
+            told = _fires(self.judge, done.journal, self.allowed)
             if told is not None:
                 return Outcome(KILLED, *told, number + 1)
             if done.reason == STEPS_MAX:
@@ -145,14 +147,16 @@ class Trial:
         executor.backend.version = version
         return executor.run(self.programs[number], self.strategy, seed=self.seed, execution=number)
 
-    def _fingerprints(self, journal: Journal) -> set[str]:
-        return {violation.fingerprint for violation in self.judge.execution(journal).violations}
 
-    def _fires(self, journal: Journal, allowed: set[str]) -> tuple[str, str] | None:
-        for violation in self.judge.execution(journal).violations:
-            if violation.fingerprint not in allowed:
-                return violation.check, violation.mechanism.text()
-        return None
+def _fingerprints(judge: Judge, journal: Journal) -> set[str]:
+    return {violation.fingerprint for violation in judge.execution(journal).violations}
+
+
+def _fires(judge: Judge, journal: Journal, allowed: set[str]) -> tuple[str, str] | None:
+    for violation in judge.execution(journal).violations:
+        if violation.fingerprint not in allowed:
+            return violation.check, violation.mechanism.text()
+    return None
 
 
 def _told(error: Exception) -> str:
