@@ -31,13 +31,14 @@ class Accounting(StateCheck):
     """A block's books agree with what happened to it.
 
     At every write: `free` only decreases and never below 0 (I1: space is a bump pointer); `dirty` only increases, up
-    to the block's size. Whenever its lock is released, a block whose `dirty` is below its size has used_map + free +
-    dirty = its size (I2), but for slots of unmapping calls under way, which leave used_map before they are counted
-    dirty (a mapping call that fails unmaps too). At an audit, for a block that is not dead (dirty below its size): live + free + dirty is its
-    size (I2); it was put on a free list, by its own list operations, iff free > 0 (I4; what a walk really reaches is
-    list-corruption's business); used_map has as many bits as live slots, where given; and each page that some CPU may
-    still translate lies in [dirty_min, dirty_max) (I5, in the form that holds whether or not the range is reset when
-    collected). At rest: vmap_lazy_nr is the number of pages on the lazy trees.
+    to the block's size. Whenever its lock is released, a block that is not dead (dirty below its size) has used_map +
+    free + dirty = its size (I2), but for slots of calls under way: an unmapping one takes them out of used_map before
+    it counts them dirty, and a mapping one that fails unmaps too. At an audit, for a block that is not dead: live +
+    free + dirty is its size (I2 again, by what callers have); it was put on a free list, by its own list operations,
+    iff free > 0 (I4; what a walk really reaches is list-corruption's business); used_map has as many bits as live
+    slots, where given; and each page that some CPU may still translate lies in [dirty_min, dirty_max) (I5, in the form
+    that holds whether or not the range is reset when collected). At rest: vmap_lazy_nr is the number of pages on the
+    lazy trees.
 
     I3 (the death latch) binds who may touch a dead block: use-after-free. State: none of its own.
     """
@@ -97,7 +98,7 @@ class Accounting(StateCheck):
         if used is None or free is None or dirty is None or dirty == bits:
             return
         missing = bits - used.bit_count() - free - dirty
-        if not missing or 0 < missing <= self._slots_under_way(target.start, bits):
+        if not missing or abs(missing) <= self._slots_under_way(target.start, bits):
             return
         task = self.state.task(event)
         name = self.object_name(target, event[4])
@@ -111,9 +112,7 @@ class Accounting(StateCheck):
         )
 
     def _slots_under_way(self, start: int, bits: int) -> int:
-        """How many slots of the block at `start` the calls under way may have taken out of used_map and not counted
-        yet.
-        """
+        """How many slots of the block at `start` the calls under way may have entered in one of the books only."""
         slots = 0
         for task in self.state.tasks.values():
             for call in task.calls:
