@@ -38,7 +38,7 @@ class Mutant:
     change: str
     """What went and what came, as lines marked - and +."""
     code: str
-    """Digest of the mutant's whole module: the same as long as version and operator stay what they are."""
+    """Digest of all functions of the mutant's module: the same as long as the version's text and the change are."""
     changed: ast.FunctionDef
     owner: str
     """The class whose function it is."""
@@ -70,7 +70,9 @@ def mutants_of(version: type[Vmalloc]) -> list[Mutant]:
     seen: set[str] = set()
     count: dict[str, int] = {}
     found: list[Mutant] = []
-    for cls, function in _functions(ast.parse(source), version, module.__name__):
+    functions = list(_functions(ast.parse(source), version, module.__name__))
+    text_of_all = "\0".join(ast.dump(function) for _, function in functions)
+    for cls, function in functions:
         before = ast.unparse(function)
         seen.add(ast.dump(function))
         for position, change in changes_of(function):
@@ -91,7 +93,7 @@ def mutants_of(version: type[Vmalloc]) -> list[Mutant]:
                     text=text,
                     operator=change.operator,
                     change=_difference(before, ast.unparse(changed)),
-                    code=hashlib.sha256(f"{source}\0{cls}\0{dump}".encode()).hexdigest()[:12],
+                    code=hashlib.sha256(f"{text_of_all}\0{cls}\0{dump}".encode()).hexdigest()[:12],
                     changed=changed,
                     owner=cls,
                     source=source,
