@@ -19,9 +19,11 @@ class Deadlock(StateCheck):
     """As long as a task is unfinished, some task can run.
 
     Reported only when the execution stopped because every unfinished task was blocked; who waits for whom comes from
-    the BLOCKED events before it. A run that was merely cut at its bound is inconclusive, not deadlocked.
+    the BLOCKED events before it: for a lock's owner, for what occupies its CPU, for every interrupt that has not
+    answered a flush, for every reader of a grace period. A task waits for all it names, so any circle among them is one
+    that nothing can open. A run that was merely cut at its bound is inconclusive, not deadlocked.
 
-    State: one entry a blocked task.
+    State: one entry for each that a blocked task waits for.
     """
 
     NAME = "deadlock"
@@ -29,7 +31,7 @@ class Deadlock(StateCheck):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self._blocked: dict[int, tuple[int, Event]] = {}
+        self._blocked: dict[int, list[tuple[int, Event]]] = {}
 
     def begin(self, journal: Journal) -> None:
         super().begin(journal)
@@ -39,53 +41,80 @@ class Deadlock(StateCheck):
         return {BLOCKED: self.on_blocked, STOPPED: self.on_stopped}
 
     def on_blocked(self, number: int, event: Event) -> None:
-        self._blocked[event[1]] = (number, event)
+        self._blocked.setdefault(event[1], []).append((number, event))
 
     def on_stopped(self, number: int, event: Event) -> None:
         if event[5] != "deadlock":
             return
         circle = self._circle()
-        tasks = circle or sorted(self._blocked)
+        waits = circle or [wait for task in sorted(self._blocked) for wait in self._blocked[task]]
         steps = [self.step(number, event, "nothing can run any more")]
-        for task in tasks:
-            steps.extend(self._waiting(task))
-        waited_for = sorted({str(self._blocked[task][1][5]) for task in tasks})
-        entries = tuple(sorted({self.state.entry_of(self._blocked[task][1]) for task in tasks}))
+        for wait in waits:
+            steps.extend(self._waiting(*wait))
+        events = [wait[1] for wait in waits]
         held: set[str] = set()
-        for task in tasks:
-            held.update(self.state.task(self._blocked[task][1]).lock_classes())
+        for waiting in events:
+            held.update(self.state.task(waiting).lock_classes())
+        waiting_tasks = {waiting[1] for waiting in events}
         self.report(
             number,
             Mechanism(
                 self.NAME,
-                entries,
-                " and ".join(waited_for),
+                tuple(sorted({self.state.entry_of(waiting) for waiting in events})),
+                " and ".join(sorted({_what(waiting) for waiting in events})),
                 CIRCLE if circle else NOBODY,
                 tuple(sorted(held)),
                 self.state.is_coarse,
             ),
-            "a task waits for itself" if len(circle) == 1 else f"{len(tasks)} {CIRCLE if circle else NOBODY}",
+            "a task waits for itself" if len(circle) == 1 else f"{len(waiting_tasks)} {CIRCLE if circle else NOBODY}",
             steps,
             "should have been: some task that can run, while any is unfinished",
         )
 
-    def _circle(self) -> list[int]:
-        """The tasks of the first circle in the wait-for graph (each task waits for at most one other), or none."""
+    def _circle(self) -> list[tuple[int, Event]]:
+        """The waits of the first circle in the wait-for graph, or none: depth first, tasks in the order of their ids."""
+        seen: set[int] = set()
         for first in sorted(self._blocked):
-            path: list[int] = []
-            task = first
-            while task in self._blocked and task not in path:
-                path.append(task)
-                task = self._blocked[task][1][6]
-            if task in path:
-                return path[path.index(task) :]
+            if first in seen:
+                continue
+            seen.add(first)
+            path = [first]
+            waits = [iter(self._blocked[first])]
+            taken: list[tuple[int, Event]] = []
+            while path:
+                wait = next(waits[-1], None)
+                if wait is None:
+                    path.pop()
+                    waits.pop()
+                    if taken:
+                        taken.pop()
+                    continue
+                owner = wait[1][6]
+                if owner in path:
+                    return [*taken, wait][path.index(owner) :]
+                if owner in self._blocked and owner not in seen:
+                    seen.add(owner)
+                    path.append(owner)
+                    waits.append(iter(self._blocked[owner]))
+                    taken.append(wait)
         return []
 
-    def _waiting(self, task: int) -> list[tuple[int, str]]:
-        number, event = self._blocked[task]
+    def _waiting(self, number: int, event: Event) -> list[tuple[int, str]]:
         owner = self.state.tasks.get(event[6])
-        for_whom = f", held by {owner.name} (task {event[6]})" if owner is not None and event[6] else ""
+        for_whom = ""
+        if owner is not None and event[6]:
+            how = "held by" if event[4] else "occupied by" if _is_cpu(event) else "owed by"
+            for_whom = f", {how} {owner.name} (task {event[6]})"
         locks = self.state.task(event).held
         steps = [self.step(held[2], self.state.journal.events[held[2]], f"takes {held[1]}") for held in locks]
         steps.append(self.step(number, event, f"waits for {event[5]}{for_whom}"))
         return steps
+
+
+def _what(event: Event) -> str:
+    """What a task waits for, without the number of a CPU."""
+    return "a CPU" if _is_cpu(event) else str(event[5])
+
+
+def _is_cpu(event: Event) -> bool:
+    return not event[4] and str(event[5]).startswith("CPU ")

@@ -6,9 +6,12 @@ from __future__ import annotations
 from typing import Final
 
 from stressvmap.checks.base import Handler, Mechanism
+from stressvmap.checks.lock_order import LockOrder, Nesting
 from stressvmap.checks.records import TaskState
+from stressvmap.checks.state import State
 from stressvmap.checks.story import StateCheck
-from stressvmap.journal.events import API_END, ASSERT_HELD, LOCK_WAIT, MIGHT_SLEEP, UNLOCK, Event
+from stressvmap.journal.events import API_END, ASSERT_HELD, LOCK, LOCK_WAIT, MIGHT_SLEEP, UNLOCK, Event
+from stressvmap.journal.journal import Journal
 
 NOT_OWNER: Final = "unlocked by a task that does not hold it"
 RECURSIVE: Final = "acquired again by its holder"
@@ -17,23 +20,38 @@ READER_SLEEP: Final = "may sleep in an RCU reader section"
 NOT_HELD: Final = "asserted but not held"
 STILL_HELD: Final = "still held when the call returns"
 RCU_UNBALANCED: Final = "RCU read lock unbalanced when the call returns"
+CIRCLE: Final = "lock classes taken in a circle"
+NESTED: Final = "taken inside another lock of its class"
+BY_TRYLOCK: Final = 2
+"""What LOCK says of an acquisition that would not have waited."""
 
 
 class LockDiscipline(StateCheck):
     """Only its holder unlocks a lock, nobody acquires what it holds, nobody sleeps while atomic or in an RCU reader
-    section, asserted locks are held, calls balance.
+    section, asserted locks are held, calls balance, and lock classes are taken in one order.
 
     Atomic is: preempt count above 0, which a spinlock raises and a mutex does not. A reader of preemptible RCU may be
-    preempted, but not sleep: might_sleep looks at the RCU nesting too. Order cycles are another check's business.
+    preempted, but not sleep: might_sleep looks at the RCU nesting too. An order counts from one execution only: so a
+    finding is there again when that execution is repeated. A trylock adds none, for it does not wait; what is taken
+    under it does.
 
-    State: none of its own (locks held, RCU depth: State).
+    State: the nestings of lock classes in this execution, at most one a pair (locks held, RCU depth: State).
     """
 
     NAME = "lock-discipline"
     NEEDS = frozenset({UNLOCK, MIGHT_SLEEP, ASSERT_HELD})
 
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self._order = LockOrder()
+
+    def begin(self, journal: Journal) -> None:
+        super().begin(journal)
+        self._order.begin()
+
     def handlers(self) -> dict[int, Handler]:
         return {
+            LOCK: self.on_lock,
             UNLOCK: self.on_unlock,
             LOCK_WAIT: self.on_lock_wait,
             MIGHT_SLEEP: self.on_might_sleep,
@@ -45,8 +63,16 @@ class LockDiscipline(StateCheck):
         if not self.state.is_unlock_owned:
             self._report(number, event, str(event[5]), NOT_OWNER, f"unlocks {event[5]}, which it does not hold")
 
+    def on_lock(self, number: int, event: Event) -> None:
+        task = self.state.task(event)
+        if len(task.held) > 1 and event[6] != BY_TRYLOCK:
+            self._ordered(number, event, task)
+
     def on_lock_wait(self, number: int, event: Event) -> None:
-        for held in self.state.task(event).held:
+        task = self.state.task(event)
+        if task.held:
+            self._ordered(number, event, task)
+        for held in task.held:
             if held[0] == event[4] and held[1] == event[5]:
                 self._report(
                     number, event, str(event[5]), RECURSIVE, f"waits for {event[5]}, which it holds since #{held[2]}"
@@ -83,6 +109,34 @@ class LockDiscipline(StateCheck):
             what = f"returns from {entry} with an RCU nesting of {task.rcu_depth}"
             self._report(number, event, "rcu_read_lock", RCU_UNBALANCED, what, entry)
 
+    def _ordered(self, number: int, event: Event, task: TaskState) -> None:
+        for circle in self._order.acquired(number, event, task):
+            self._report_circle(number, circle)
+
+    def _report_circle(self, number: int, circle: list[Nesting]) -> None:
+        events = self.state.journal.events
+        classes = [nesting.outer for nesting in circle]
+        mechanism = CIRCLE if len(circle) > 1 else NESTED
+        steps = []
+        for nesting in circle:
+            steps.append(self.step(nesting.outer_at, events[nesting.outer_at], f"takes {nesting.outer}"))
+            steps.append(
+                self.step(nesting.inner_at, nesting.event, f"wants {nesting.inner} while it holds {nesting.outer}")
+            )
+        self.report(
+            number,
+            Mechanism(
+                self.NAME,
+                tuple(sorted({nesting.entry for nesting in circle})),
+                " inside ".join([*reversed(classes), classes[-1]] if len(circle) > 1 else [classes[0]]),
+                mechanism,
+                tuple(sorted(classes)),
+            ),
+            f"{' and '.join(classes)}: {mechanism}",
+            steps,
+            f"should have been: {_RULES[mechanism]}",
+        )
+
     def _report(self, number: int, event: Event, role: str, mechanism: str, what: str, entry: str = "") -> None:
         task = self.state.task(event)
         self.report(
@@ -105,5 +159,7 @@ _RULES: Final = {
     READER_SLEEP: "no sleeping call between rcu_read_lock and rcu_read_unlock",
     NOT_HELD: "the lock held, as lockdep_assert_held says",
     STILL_HELD: "released before the call returns",
+    CIRCLE: "one order for all: tasks that meet at these steps wait for each other for ever",
+    NESTED: "at most one lock of the class held, or an order among them that the code states (lockdep's nesting)",
     RCU_UNBALANCED: "one rcu_read_unlock for each rcu_read_lock",
 }

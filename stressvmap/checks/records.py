@@ -189,12 +189,17 @@ class TaskState:
         return tuple(sorted({str(held[1]) for held in self.held}))
 
     def entry(self) -> str:
-        """Its outermost entry point, or its name if it is in none (a daemon). What undoes a mapping that resets
-        permissions is a vfree, whoever called it.
+        """Its outermost entry point, or what kind of task it is if it is in none (a daemon). What undoes a mapping
+        that resets permissions is a vfree, whoever called it.
         """
         if not self.calls:
-            return self.name
+            return self.kind
         return "vfree_reset" if self.calls[0].is_reset else self.calls[0].entry
+
+    @property
+    def kind(self) -> str:
+        """Its name without its number: "irq", "kworker/u", "rcuog", "worker"."""
+        return self.name.rstrip("0123456789").rstrip("/: ")
 
 
 class PageState:

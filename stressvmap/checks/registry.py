@@ -8,12 +8,14 @@ from typing import Final
 
 from stressvmap.checks.accounting import Accounting
 from stressvmap.checks.base import Check
+from stressvmap.checks.data_race import DataRace
 from stressvmap.checks.deadlock import Deadlock
 from stressvmap.checks.efficiency import DoubleCount, ExcessFlush, LockHold, ReFlush
 from stressvmap.checks.flush_range_sanity import FlushRangeSanity
 from stressvmap.checks.kernel_bug import KernelBug
 from stressvmap.checks.leak import Leak
 from stressvmap.checks.list_corruption import ListCorruption
+from stressvmap.checks.livelock import Livelock
 from stressvmap.checks.lock_discipline import LockDiscipline
 from stressvmap.checks.overlapping_mapping import OverlappingMapping
 from stressvmap.checks.range_computed_unlocked import RangeComputedUnlocked
@@ -51,20 +53,11 @@ CHECK_NAMES: Final = (
 
 EFFICIENCY_NAMES: Final = ("excess-flush", "re-flush", "double-count", "lock-hold")
 
-DECLARED_LATER: Final[dict[str, str]] = {
-    "data-race": "this release has no happens-before race detector",
-    "livelock": "this release has no fair strategy to tell a livelock from an unlucky schedule",
-}
-"""Why a check of the contract cannot run in this release: goes to not_run, and makes a run that asked for it
-inconclusive.
-"""
-
 
 def all_checks(state: State, limits: Mapping[str, float] | None = None, only: Collection[str] = ()) -> list[Check]:
     """The checks of this release that share `state`, in the contract's order; `only` keeps those named (empty: all).
 
-    `limits` are a scenario's efficiency limits. An unknown name in `only` raises ConfigError; one that is declared
-    for later is left out and named by `not_in_this_release`.
+    `limits` are a scenario's efficiency limits. An unknown name in `only` raises ConfigError.
     """
     for name in only:
         if name not in CHECK_NAMES:
@@ -83,7 +76,9 @@ def all_checks(state: State, limits: Mapping[str, float] | None = None, only: Co
         RangeComputedUnlocked(state),
         LockDiscipline(state),
         Deadlock(state),
+        Livelock(state),
         UninitialisedRead(state),
+        DataRace(state),
         KernelBug(state),
         ExcessFlush(state, limit_of.get("excess-flush")),
         ReFlush(state, limit_of.get("re-flush")),
@@ -91,8 +86,3 @@ def all_checks(state: State, limits: Mapping[str, float] | None = None, only: Co
         LockHold(state, limit_of.get("lock-hold")),
     ]
     return [check for check in checks if not only or check.NAME in only]
-
-
-def not_in_this_release(only: Collection[str] = ()) -> dict[str, str]:
-    """The checks of the contract that this release lacks, with the reason; of those in `only` if it names any."""
-    return {name: reason for name, reason in DECLARED_LATER.items() if not only or name in only}

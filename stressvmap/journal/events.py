@@ -30,7 +30,7 @@ READ_ONCE: Final = 3
 WRITE_ONCE: Final = 4
 ATOMIC: Final = 5  # c=value after
 # -- operations: locks.  a=object holding the lock  b=lock class ("vb->lock", "vmap_purge_lock")
-LOCK: Final = 6  # acquired; c=1 if it had to wait
+LOCK: Final = 6  # acquired; c=1 if it had to wait, 2 if by a trylock, which never waits
 UNLOCK: Final = 7
 LOCK_WAIT: Final = 8  # about to block on it; c=task that owns it
 TRYLOCK_FAILED: Final = 9
@@ -69,6 +69,9 @@ SLOT_PUT: Final = 36  # a=slot: a program hands a mapping over ...
 SLOT_TAKE: Final = 37  # ... and another task takes it (an ordering edge)
 IPI_SEND: Final = 38  # a=flush number c=CPU
 PREEMPT: Final = 39  # a=new preempt count
+# synchronize_rcu and call_rcu (kfree_rcu has its own kind). a=number of the wait  b=which
+RCU_WAIT: Final = 40  # for the readers that are inside now
+RCU_WAIT_OVER: Final = 41  # they have left, and what waited goes on in this task
 # -- ground: callers
 API_BEGIN: Final = 64  # b=entry point ("vm_map_ram"...) a=page or 0  c=pages
 API_END: Final = 65  # b=entry point a=page or 0 (failed)  c=pages
@@ -92,7 +95,9 @@ CPU_ONLINE: Final = 80  # a=cpu: came, its TLB is empty
 # STOPPED is always the last ground event.  b=why: "done", "deadlock", "steps-max", "bug", "interrupted"
 STOPPED: Final = 81
 # Before a STOPPED that is not "done": the event's task waits.  a=object b=lock class, or for what c=owning task or 0
+# A task that waits for several (a flush for its interrupts, a grace period for its readers) has one for each.
 BLOCKED: Final = 82
+RUNNABLE: Final = 83  # Before a STOPPED that is not "done": the event's task is not done, and could go on
 # -- audit (c and a are integers, b a symbol)
 AUDIT_BEGIN: Final = 128  # b="rest" (everything drained), "between" (no call under way)
 # a=block c=value b=field: free, dirty, dirty_min, dirty_max, used (bits set), mapped (PTEs), va_start (page);

@@ -128,7 +128,7 @@ class Mutex(Lock):
         task = machine.runtime.current
         self.owner = task
         task.held.append(self)
-        machine.record(LOCK, self.inside.id, self.lock_class, 0)
+        machine.record(LOCK, self.inside.id, self.lock_class, 2)
         return True
 
     def __enter__(self) -> None:

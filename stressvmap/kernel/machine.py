@@ -15,6 +15,7 @@ from stressvmap.journal.events import (
     MIGHT_SLEEP,
     MIGRATED,
     PREEMPT,
+    RUNNABLE,
     STOPPED,
     WARN,
     Event,
@@ -69,38 +70,27 @@ class Machine:
     def _record_stop(self, reason: str) -> None:
         if reason != DONE:
             for task in self.runtime.tasks:
-                if self.runtime.is_finished(task):
-                    continue
-                waits = f", waiting for {task.blocked_class}" if task.is_parked else ""
-                self.unfinished.append(f"{task.name} on CPU {task.cpu} in {task.function or 'no function'}{waits}")
-                if task.is_parked:
-                    self.append(
-                        (
-                            BLOCKED,
-                            task.id,
-                            task.cpu,
-                            task.function,
-                            task.blocked_object,
-                            task.blocked_class,
-                            task.blocked_owner,
-                        )
-                    )
-                elif not self.runtime.can_run(task):
-                    occupant = self.runtime.interrupted_by.get(task.cpu) or self.runtime.pinned_by.get(task.cpu)
-                    self.append(
-                        (
-                            BLOCKED,
-                            task.id,
-                            task.cpu,
-                            task.function,
-                            0,
-                            f"CPU {task.cpu}",
-                            0 if occupant is None else occupant.id,
-                        )
-                    )
+                if not self.runtime.is_finished(task):
+                    waits = f", waiting for {task.blocked_class}" if task.is_parked else ""
+                    self.unfinished.append(f"{task.name} on CPU {task.cpu} in {task.function or 'no function'}{waits}")
+                    self._record_unfinished(task)
         if reason == DEADLOCK and any(task.is_dead for task in self.runtime.tasks):
             reason = "bug"
         self.record(STOPPED, 0, reason, 0)
+
+    def _record_unfinished(self, task: Task) -> None:
+        """Why `task` went no further: what it waits for, or nothing but the end."""
+        runtime = self.runtime
+        where = (task.id, task.cpu, task.function)
+        if task.is_parked:
+            owners = sorted(other.id for other in task.awaited) or [task.blocked_owner]
+            for owner in owners:
+                self.append((BLOCKED, *where, task.blocked_object, task.blocked_class, owner))
+        elif runtime.can_run(task):
+            self.append((RUNNABLE, *where, 0, "", 0))
+        else:
+            occupant = runtime.interrupted_by.get(task.cpu) or runtime.pinned_by.get(task.cpu)
+            self.append((BLOCKED, *where, 0, f"CPU {task.cpu}", 0 if occupant is None else occupant.id))
 
     def _seal(self) -> None:
         self.append = _drop

@@ -187,7 +187,7 @@ class Memory:
                 runtime.point(IPI_SEND, 0, "ipi")
                 if cpu not in machine.online:  # it has left meanwhile, and its TLB is empty
                     continue
-                request.unanswered += 1
+                request.unanswered.append(self.interrupt_tasks[cpu])
                 machine.record(IPI_SEND, number, "", cpu)
                 self._requests[cpu].append(request)
                 runtime.wake(self.interrupt_tasks[cpu])
@@ -195,8 +195,10 @@ class Memory:
         self._invalidate(own, first, last)
         task = runtime.current
         task.blocked_object, task.blocked_class, task.blocked_owner = 0, "answers to a TLB flush", 0
+        task.awaited = request.unanswered
         while request.unanswered:
             runtime.park()
+        task.awaited = ()
         machine.record(FLUSH_END, first, number, last)
         machine.preempt_enable()
 
@@ -212,7 +214,7 @@ class Memory:
             runtime.point(TLB_INVALIDATE, 0, "tlb")
             request = requests.pop(0)
             self._invalidate(cpu, request.first, request.last)
-            request.unanswered -= 1
+            request.unanswered.remove(task)
             task.preempt_count -= 1
             runtime.unpin(task)
             machine.quiescent(task)
@@ -235,7 +237,7 @@ class Memory:
 
 
 class _FlushRequest:
-    """One flush under way: `unanswered` is the number of CPUs that have not handled it."""
+    """One flush under way: `unanswered` are the interrupts of the CPUs that have not handled it."""
 
     __slots__ = ("first", "initiator", "last", "unanswered")
 
@@ -243,4 +245,4 @@ class _FlushRequest:
         self.first = first
         self.last = last
         self.initiator = initiator
-        self.unanswered = 0
+        self.unanswered: list[Task] = []

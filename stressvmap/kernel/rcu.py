@@ -7,9 +7,9 @@ Readers are tasks inside rcu_read_lock and, as in the kernel since 4.20, tasks t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from stressvmap.journal.events import KFREE_RCU, RCU_READ_LOCK, RCU_READ_UNLOCK
+from stressvmap.journal.events import KFREE_RCU, RCU_READ_LOCK, RCU_READ_UNLOCK, RCU_WAIT, RCU_WAIT_OVER
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.struct import Struct
 from stressvmap.runtime.task import Task
@@ -33,6 +33,7 @@ class Rcu:
         self.task = task
         self._waiting: list[_Callback] = []
         self._ready: list[_Callback] = []
+        self._waits = 0
         task.body = self._serve
         machine.quiescent = self._leave
 
@@ -58,13 +59,17 @@ class Rcu:
         self.machine.runtime.point(KFREE_RCU, victim.id, "")
         victim.touch(KFREE_RCU, "rcu_head")
         self.machine.record(KFREE_RCU, victim.id, victim.STRUCT, 0)
-        self.call_rcu(victim.kfree)
+        self._after_readers(victim.kfree)
 
     def call_rcu(self, run: Callable[[], None]) -> None:
         """Run `run` in the callback task after a grace period."""
-        runtime = self.machine.runtime
-        readers = {task for task in runtime.tasks if task.rcu_depth > 0 or task.preempt_count > 0}
-        self._queue(_Callback(readers, run))
+        number = self._begin_wait("call_rcu")
+
+        def callback() -> None:
+            self.machine.record(RCU_WAIT_OVER, number, "call_rcu", 0)
+            run()
+
+        self._after_readers(callback)
 
     def synchronize_rcu(self) -> None:
         """Wait until every reader that is inside now is out."""
@@ -78,10 +83,25 @@ class Rcu:
             over.append(True)
             machine.runtime.wake(task)
 
-        self.call_rcu(wake)
-        task.blocked_object, task.blocked_class, task.blocked_owner = 0, "synchronize_rcu", 0
+        number = self._begin_wait("synchronize_rcu")
+        task.awaited = self._after_readers(wake)
+        task.blocked_object, task.blocked_class, task.blocked_owner = 0, "synchronize_rcu", self.task.id
         while not over:
             machine.runtime.park()
+        task.awaited = ()
+        machine.record(RCU_WAIT_OVER, number, "synchronize_rcu", 0)
+
+    def _begin_wait(self, what: str) -> int:
+        self._waits += 1
+        self.machine.record(RCU_WAIT, self._waits, what, 0)
+        return self._waits
+
+    def _after_readers(self, run: Callable[[], None]) -> Collection[Task]:
+        """Queue `run` behind the readers that are inside now; returns those of them that have not left, at any time."""
+        runtime = self.machine.runtime
+        readers = {task for task in runtime.tasks if task.rcu_depth > 0 or task.preempt_count > 0}
+        self._queue(_Callback(readers, run))
+        return readers
 
     @property
     def is_idle(self) -> bool:

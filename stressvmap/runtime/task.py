@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 NEVER = 1 << 62
 
@@ -24,6 +24,7 @@ class Task:
     """
 
     __slots__ = (
+        "awaited",
         "blocked_class",
         "blocked_object",
         "blocked_owner",
@@ -92,6 +93,9 @@ class Task:
         self.blocked_object = 0
         self.blocked_class = ""
         self.blocked_owner = 0
+        """The task it waits for, 0: none in particular. It counts if `awaited` is empty."""
+        self.awaited: Collection[Task] = ()
+        """The tasks that it waits for, every one of them, where they are many."""
         self.context: object = None
         """What the runtime needs to resume it."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from stressvmap.checks.base import Check, Verdict, run_checks
-from stressvmap.checks.registry import all_checks, not_in_this_release
+from stressvmap.checks.registry import all_checks
 from stressvmap.checks.state import State
 from stressvmap.checks.windows import Windows
 from stressvmap.journal.journal import Journal
@@ -21,13 +21,10 @@ class Judge:
         self.state = State()
         self.windows = Windows()
         self.checks: list[Check] = all_checks(self.state, limits, only)
-        self.not_run: dict[str, str] = not_in_this_release(only)
 
     def execution(self, journal: Journal) -> Verdict:
         """Judge one execution."""
-        verdict = run_checks(journal, self.state, self.checks, [self.windows])
-        verdict.not_run = {**self.not_run, **verdict.not_run}
-        return verdict
+        return run_checks(journal, self.state, self.checks, [self.windows])
 
     def metrics(self) -> dict[str, int]:
         """Sums, and maxima where the name says so, over all executions judged so far."""

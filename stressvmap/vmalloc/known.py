@@ -65,6 +65,30 @@ UNLOCKED_RANGE: Final = tuple(
 )
 """Cured by the RFC, and in v6.5."""
 
+UNMARKED_READS: Final = tuple(
+    Known(
+        f"data-race | {reader} + {writer} | vmap_block.{field} | plain read under vmap_purge_lock against plain write "
+        "under vb->lock | holding nothing",
+        ALWAYS
+        if (reader, writer) in (("vm_unmap_aliases", "vm_map_ram"), ("vm_unmap_aliases", "vm_unmap_ram"))
+        else RARE,
+        "7f48121e9fa8",
+        "the purge looks at a block's free and dirty without its lock, and nothing is marked",
+    )
+    for reader in ("vm_unmap_aliases", "vfree_reset", "vm_map_ram", "vmalloc", "vmalloc_reset")
+    for writer, field in (("vm_map_ram", "free"), ("vm_unmap_ram", "dirty"))
+) + tuple(
+    Known(
+        f"data-race | {reader} + vm_map_ram | vmap_block.dirty | plain read under vmap_purge_lock against plain write "
+        "under vb->lock | holding nothing",
+        RARE,
+        "7f48121e9fa8",
+        "likewise, where a vm_map_ram that failed frees what it had",
+    )
+    for reader in ("vm_unmap_aliases", "vfree_reset", "vm_map_ram", "vmalloc", "vmalloc_reset")
+)
+"""Cured in v6.5, which marks them."""
+
 DYING_BLOCK: Final = (
     Known(
         f"{_STALE} | {_DYING}",
@@ -100,6 +124,17 @@ WRONG_QUEUE: Final = (
             "a dead block is reached through the list that was corrupted so",
         )
         for call in ("vm_map_ram", "vm_unmap_aliases", "vfree_reset", "vmalloc", "vmalloc_reset")
+    ),
+    *(
+        Known(
+            f"data-race | {calls} | free list of blocks | list change against list change, under different locks of one "
+            f"class | holding {locks}",
+            RARE,
+            "8c61291fd850",
+            "the same, seen from the pointers: one list changed under two locks",
+        )
+        for calls in ("vm_map_ram + vm_unmap_aliases", "vfree_reset + vm_map_ram")
+        for locks in ("vbq->lock", "vb->lock, vbq->lock")
     ),
 )
 """v6.5 to v6.9."""

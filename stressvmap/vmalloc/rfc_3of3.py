@@ -10,7 +10,7 @@ from __future__ import annotations
 from stressvmap.kernel.function import kernel_function
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.vmalloc.base import ULONG_MAX
-from stressvmap.vmalloc.known import DYING_BLOCK, FULL_BLOCK, SPARSE_MASK, SPLIT_WITHOUT_MEMORY
+from stressvmap.vmalloc.known import DYING_BLOCK, FULL_BLOCK, SPARSE_MASK, SPLIT_WITHOUT_MEMORY, UNMARKED_READS
 from stressvmap.vmalloc.structs import VmStruct
 from stressvmap.vmalloc.v6_4 import V6_4
 
@@ -71,4 +71,4 @@ class Rfc3of3(Rfc3of3Patch, Rfc2of3):
 
     NAME = "rfc-3of3"
     TITLE = "v6.4 + RFC 3/3 (May 2023)"
-    known = (*FULL_BLOCK, *DYING_BLOCK, *SPLIT_WITHOUT_MEMORY, *SPARSE_MASK)
+    known = (*FULL_BLOCK, *UNMARKED_READS, *DYING_BLOCK, *SPLIT_WITHOUT_MEMORY, *SPARSE_MASK)

@@ -40,7 +40,14 @@ from stressvmap.vmalloc.base import (
     Vmalloc,
     get_order,
 )
-from stressvmap.vmalloc.known import DYING_BLOCK, FULL_BLOCK, SPARSE_MASK, SPLIT_WITHOUT_MEMORY, UNLOCKED_RANGE
+from stressvmap.vmalloc.known import (
+    DYING_BLOCK,
+    FULL_BLOCK,
+    SPARSE_MASK,
+    SPLIT_WITHOUT_MEMORY,
+    UNLOCKED_RANGE,
+    UNMARKED_READS,
+)
 from stressvmap.vmalloc.structs import VmapBlock, VmStruct
 
 
@@ -51,7 +58,7 @@ class V6_4(Vmalloc):
 
     NAME = "v6.4"
     TITLE = "Linux v6.4"
-    known = (*FULL_BLOCK, *UNLOCKED_RANGE, *DYING_BLOCK, *SPLIT_WITHOUT_MEMORY, *SPARSE_MASK)
+    known = (*FULL_BLOCK, *UNLOCKED_RANGE, *UNMARKED_READS, *DYING_BLOCK, *SPLIT_WITHOUT_MEMORY, *SPARSE_MASK)
 
     # -- areas --------------------------------------------------------------------------------------------
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """lock-discipline, deadlock and kernel-bug."""
 
+from stressvmap.checks.base import run_checks
+from stressvmap.checks.lock_discipline import LockDiscipline
+from stressvmap.checks.state import State
 from stressvmap.journal import events as ev
 from tests.checks.recording import ALIASES, Recording
 
@@ -40,11 +43,93 @@ def test_a_lock_acquired_by_its_holder() -> None:
     assert mechanisms(j) == ["acquired again by its holder"]
 
 
-def test_waiting_for_another_lock_of_the_same_class_is_no_recursion() -> None:
+def test_waiting_for_another_lock_of_the_same_class_is_no_recursion_but_nesting() -> None:
     j = Recording()
     j.lock(1, 5)
     j.add(ev.LOCK_WAIT, 1, 6, "vb->lock", 2)
+    j.add(ev.LOCK, 1, 6, "vb->lock", 1)
+    assert mechanisms(j) == ["taken inside another lock of its class"]
+    j.unlock(1, 6)
+    j.lock(1, 6)
+    assert len(mechanisms(j)) == 1, "one pair of classes, one finding"
+
+
+def test_two_locks_of_a_class_held_by_two_tasks_are_no_nesting() -> None:
+    j = Recording()
+    j.lock(1, 5)
+    j.lock(2, 6)
+    j.unlock(1, 5)
+    j.unlock(2, 6)
+    j.lock(1, 6)
     assert mechanisms(j) == []
+
+
+def nest(j: Recording, task: int, *classes: str, how: int = 0) -> None:
+    """Take locks of these classes, each inside the one before, `how` for the last one; each task's are its own."""
+    for depth, lock_class in enumerate(classes):
+        j.add(ev.LOCK, task, 100 * task + depth, lock_class, how if depth == len(classes) - 1 else 0)
+    for depth, lock_class in reversed(list(enumerate(classes))):
+        j.unlock(task, 100 * task + depth, lock_class)
+
+
+def test_two_classes_taken_both_ways_round_though_the_locks_were_four() -> None:
+    j = Recording()
+    j.begin(1, "vm_map_ram")
+    nest(j, 1, "vb->lock", "vbq->lock")
+    j.begin(2, ALIASES)
+    nest(j, 2, "vbq->lock", "vb->lock")
+    found = j.violation(LOCKS)
+    assert found.mechanism.text() == (
+        "lock-discipline | vm_map_ram + vm_unmap_aliases | vbq->lock inside vb->lock inside vbq->lock "
+        "| lock classes taken in a circle | holding vb->lock, vbq->lock"
+    )
+    assert "#1      worker/1 (task 1, CPU 0): takes vb->lock" in found.message
+    assert "worker/2 (task 2, CPU 1): wants vb->lock while it holds vbq->lock" in found.message
+
+
+def test_the_same_circle_has_one_fingerprint_whichever_order_came_first() -> None:
+    first, second = Recording(), Recording()
+    for j, order in ((first, (1, 2)), (second, (2, 1))):
+        for task in order:
+            nest(j, task, *(("a", "b") if task == 1 else ("b", "a")))
+    assert first.violation(LOCKS).fingerprint == second.violation(LOCKS).fingerprint
+
+
+def test_three_classes_in_a_circle() -> None:
+    j = Recording()
+    nest(j, 1, "a", "b")
+    nest(j, 2, "b", "c")
+    assert mechanisms(j) == []
+    nest(j, 3, "c", "a")
+    assert j.violation(LOCKS).mechanism.role == "c inside b inside a inside c"
+
+
+def test_a_circle_is_seen_when_the_lock_is_waited_for_before_anybody_has_it() -> None:
+    j = Recording()
+    nest(j, 1, "a", "b")
+    j.lock(2, 201, "b")
+    j.add(ev.LOCK_WAIT, 2, 202, "a", 1)
+    assert mechanisms(j) == ["lock classes taken in a circle"]
+
+
+def test_a_trylock_inside_waits_for_nobody_and_makes_no_order() -> None:
+    j = Recording()
+    nest(j, 1, "a", "b")
+    nest(j, 2, "b", "a", how=2)
+    assert mechanisms(j) == []
+    nest(j, 3, "b", "c")
+    nest(j, 3, "c", "a")
+    assert mechanisms(j) == ["lock classes taken in a circle"]
+
+
+def test_an_order_of_one_execution_is_none_of_the_next() -> None:
+    one, other = Recording(), Recording()
+    nest(one, 1, "a", "b")
+    nest(other, 1, "b", "a")
+    state = State()
+    check = LockDiscipline(state)
+    for j in (one, other):
+        assert run_checks(j.journal(), state, [check]).violations == []
 
 
 def test_sleeping_with_a_spinlock_held_which_raises_the_preempt_count() -> None:
@@ -113,6 +198,36 @@ def test_a_task_that_waits_for_what_nobody_will_do() -> None:
     j = Recording()
     j.begin(1, ALIASES)
     j.add(ev.BLOCKED, 1, 0, "answers to a TLB flush", 0)
+    j.add(ev.STOPPED, 0, 0, "deadlock")
+    assert j.violation("deadlock").mechanism.mechanism == "wait for what nobody will do"
+
+
+def test_a_flush_whose_interrupt_waits_for_a_cpu_whose_task_waits_for_the_flusher() -> None:
+    """Locks, CPUs and answers in one circle; the answer of the other CPU, which would come, opens nothing."""
+    j = Recording(3)
+    j.begin(1, ALIASES)
+    j.begin(2, "vm_map_ram")
+    j.lock(1, 9, MUTEX)
+    for cpu in (0, 1):
+        j.add(ev.BLOCKED, 1, 0, "answers to a TLB flush", 100 + cpu)
+    j.add(ev.BLOCKED, 2, 9, MUTEX, 1)
+    j.add(ev.BLOCKED, 100, 0, "CPU 0", 3)
+    j.add(ev.BLOCKED, 101, 0, "CPU 1", 2)
+    j.add(ev.STOPPED, 0, 0, "deadlock")
+    found = j.violation("deadlock")
+    assert found.mechanism.text() == (
+        "deadlock | interrupts + vm_map_ram + vm_unmap_aliases | a CPU and answers to a TLB flush and vmap_purge_lock "
+        "| tasks wait for each other in a circle | holding vmap_purge_lock"
+    )
+    assert "waits for answers to a TLB flush, owed by interrupts/1 (task 101)" in found.message
+    assert "waits for CPU 1, occupied by worker/2 (task 2)" in found.message
+    assert "interrupts/0" not in found.message, "it is blocked, but not in the circle"
+
+
+def test_a_chain_that_ends_at_a_task_that_is_gone_is_no_circle() -> None:
+    j = Recording(3)
+    j.add(ev.BLOCKED, 1, 9, MUTEX, 2)
+    j.add(ev.BLOCKED, 2, 5, "vb->lock", 3)
     j.add(ev.STOPPED, 0, 0, "deadlock")
     assert j.violation("deadlock").mechanism.mechanism == "wait for what nobody will do"
 
