@@ -17,7 +17,7 @@ from types import FrameType
 
 from stressvmap.vmalloc.versions import BUILT_IN, load
 from tests.mutants.building import Mutant, mutants_of
-from tests.mutants.results import append, equivalences, read, result_of, table
+from tests.mutants.results import Result, append, equivalences, read, result_of, table
 from tests.mutants.trial import BROKEN, DEFAULT_STRATEGY, KILLED, Outcome, Trial
 
 HANG_SECONDS = 180
@@ -34,25 +34,25 @@ def main() -> int:
     if options.only:
         mutants = [mutant for mutant in mutants if options.only in mutant.id]
     results = read(options.results, mutants)
+    equal = equivalences()
     if not options.report:
-        left = [
-            mutant
-            for mutant in mutants
-            if mutant.id not in results
-            or (
-                results[mutant.id].outcome != KILLED
-                and (options.retry or results[mutant.id].executions < options.budget)
-            )
-        ]
+        left = [mutant for mutant in mutants if _is_to_be_tried(results.get(mutant.id), mutant.id in equal, options)]
         try:
             _try(left, options)
         except KeyboardInterrupt:
             print("stopped; the same command goes on from here", file=sys.stderr)
             return 130
         results = read(options.results, mutants)
-    equal = equivalences()
     print(table(mutants, results, equal), end="")
     return int(any(m.id not in results or (results[m.id].outcome != KILLED and m.id not in equal) for m in mutants))
+
+
+def _is_to_be_tried(result: Result | None, is_equivalent: bool, options: argparse.Namespace) -> bool:
+    if result is None:
+        return True
+    if result.outcome == KILLED or (is_equivalent and not options.equivalent):
+        return False
+    return bool(options.retry or result.executions < options.budget)
 
 
 def _options() -> argparse.Namespace:
@@ -66,6 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="only mutants whose id contains this")
     parser.add_argument("--retry", action="store_true", help="try again what nothing killed")
+    parser.add_argument("--equivalent", action="store_true", help="also what is argued to be no bug")
     parser.add_argument("--report", action="store_true", help="print the table of what was run, and run nothing")
     parser.add_argument("--results", type=Path, default=Path("logs/mutants.jsonl"), help="where the outcomes are kept")
     return parser.parse_args()

@@ -76,7 +76,7 @@ def mutants_of(version: type[Vmalloc]) -> list[Mutant]:
         before = ast.unparse(function)
         seen.add(ast.dump(function))
         for position, change in changes_of(function):
-            changed = _apply(function, position, change)
+            changed = apply(function, position, change)
             dump = ast.dump(changed)
             if dump in seen:
                 continue
@@ -92,7 +92,7 @@ def mutants_of(version: type[Vmalloc]) -> list[Mutant]:
                     line=change.line,
                     text=text,
                     operator=change.operator,
-                    change=_difference(before, ast.unparse(changed)),
+                    change=difference(before, ast.unparse(changed)),
                     code=hashlib.sha256(f"{text_of_all}\0{cls}\0{dump}".encode()).hexdigest()[:12],
                     changed=changed,
                     owner=cls,
@@ -112,7 +112,8 @@ def _functions(tree: ast.Module, version: type[Vmalloc], module: str) -> Iterato
                     yield cls.name, function
 
 
-def _apply(function: ast.FunctionDef, position: int, change: Change) -> ast.FunctionDef:
+def apply(function: ast.FunctionDef, position: int, change: Change) -> ast.FunctionDef:
+    """A copy of `function` with `change` made at its node, the `position`-th of `ast.walk`."""
     copied = copy.deepcopy(function)
     target = next(islice(ast.walk(copied), position, None))
     replacement = change.edit(target)
@@ -146,7 +147,8 @@ def _with_function(source: str, cls_name: str, function: ast.FunctionDef) -> ast
     return tree
 
 
-def _difference(before: str, after: str) -> str:
+def difference(before: str, after: str) -> str:
+    """The lines that went, marked -, and those that came, marked +."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
     return "\n".join(
         f"{line[0]} {line[1:].strip()}" for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")

@@ -23,7 +23,7 @@ from stressvmap.scenario import Scenario
 from stressvmap.sched.sequential import SequentialRuntime
 from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc.backend import ModelBackend
-from stressvmap.vmalloc.base import Vmalloc
+from stressvmap.vmalloc.base import VM_FLUSH_RESET_PERMS, Vmalloc
 
 AUDIT: Final = ProgramOp("audit")
 """Journal a snapshot of the structures."""
@@ -352,6 +352,7 @@ DIRECT_CALLS: Final[tuple[tuple[str, Callable[[_Caller], Any]], ...]] = (
     ("an area that fills the window", _allocate(32 * PAGE_SIZE, PAGE_SIZE)),
     ("a block with nothing left free", _layer(lambda layer: layer.new_vmap_block(3))),
     ("a page outside its block", _layer(lambda layer: layer.vmap_block_vaddr(layer.VMALLOC_START, 8))),
+    ("free an area that has no pages", _layer(lambda layer: layer.vfree(layer.vmalloc(0, VM_FLUSH_RESET_PERMS)))),
     ("find a vmalloc area", lambda b: b.vmalloc.find_vm_area(_address(b, 3))),  # type: ignore[attr-defined]
     ("find the area of a mapping", lambda b: b.vmalloc.find_vm_area(_address(b, LARGE_SLOT))),  # type: ignore[attr-defined]
     ("find an area that is not there", _layer(lambda layer: layer.find_vm_area(layer.VMALLOC_END - PAGE_SIZE))),

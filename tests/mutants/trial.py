@@ -59,6 +59,10 @@ SCENARIOS: Final = (
 """What a mutant is run under, one after the other and round again."""
 
 
+FIRST_EXECUTIONS: Final = 66
+"""So many come before the single calls, for they are cheaper and kill most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a mutant."""
@@ -71,6 +75,16 @@ class Outcome:
     """The mechanism that the check told; what a caller relies on; or the exception."""
     executions: int = 0
     """Concurrent executions that were judged, to the kill or in vain."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What became apparent while no check fired."""
+
+    noticed: str = ""
+    """What a caller relies on that is not so."""
+    error: str = ""
+    """The first Python exception."""
 
 
 class Trial:
@@ -108,33 +122,49 @@ class Trial:
 
     def run(self, mutant: type[Vmalloc]) -> Outcome:
         """What notices `mutant`: a check, else a caller, else nothing."""
-        noticed, error = "", ""
+        total = len(self.programs)
+        first = min(FIRST_EXECUTIONS, total)
+        seen = _Seen()
+        killed = self._concurrently(mutant, range(first), seen) or self._alone(mutant, seen)
+        if killed is None:
+            # Where a caller has noticed, the checks get less time to be the ones who say it.
+            last = min(2 * first, total) if seen.noticed else total
+            killed = self._concurrently(mutant, range(first, last), seen)
+            first = last
+        if killed is not None:
+            return killed
+        if seen.noticed:
+            return Outcome(KILLED, BEHAVIOUR, seen.noticed, first)
+        return Outcome(BROKEN if seen.error else SURVIVED, "", seen.error, first)
+
+    def _alone(self, mutant: type[Vmalloc], seen: _Seen) -> Outcome | None:
+        """One call after the other."""
         for calls, expected in self.singles:
             try:
-                seen = single_calls.run(mutant, calls)
+                done = single_calls.run(mutant, calls)
             except Exception as raised:
-                error = error or _told(raised)
+                seen.error = seen.error or f"{type(raised).__name__}: {raised}"
                 continue
-            told = None if calls.is_misuse else _fires(self.judge_alone, seen.journal, self.allowed_alone)
+            told = None if calls.is_misuse else _fires(self.judge_alone, done.journal, self.allowed_alone)
             if told is not None:
                 return Outcome(KILLED, *told)
-            noticed = noticed or single_calls.difference(expected, seen)
-        # A caller that has noticed leaves the checks a quarter of the budget to be the ones who say it.
-        budget = len(self.programs) // 4 if noticed else len(self.programs)
-        for number in range(budget):
+            seen.noticed = seen.noticed or single_calls.difference(expected, done)
+        return None
+
+    def _concurrently(self, mutant: type[Vmalloc], numbers: range, seen: _Seen) -> Outcome | None:
+        """Executions of those numbers."""
+        for number in numbers:
             try:
                 done = self._execute(mutant, number)
             except Exception as raised:
-                error = error or _told(raised)
+                seen.error = seen.error or f"{type(raised).__name__}: {raised}"
                 continue
             told = _fires(self.judge, done.journal, self.allowed)
             if told is not None:
                 return Outcome(KILLED, *told, number + 1)
             if done.reason == STEPS_MAX:
-                noticed = noticed or "calls return"
-        if noticed:
-            return Outcome(KILLED, BEHAVIOUR, noticed, budget)
-        return Outcome(BROKEN if error else SURVIVED, "", error, budget)
+                seen.noticed = seen.noticed or "calls return"
+        return None
 
     def close(self) -> None:
         """Give the runtimes' greenlets back."""
@@ -157,7 +187,3 @@ def _fires(judge: Judge, journal: Journal, allowed: set[str]) -> tuple[str, str]
         if violation.fingerprint not in allowed:
             return violation.check, violation.mechanism.text()
     return None
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
