@@ -55,6 +55,8 @@ SCENARIOS: Final = (
     replace(_SMALL, workload="churn", operations=10, large_rate=0.5, lazy_max=2, window_blocks=4, fault_rate=0.05),
     replace(_SMALL, cpus=3, offline=(1,), hotplug_rate=0.1, operations=5, aliases_rate=0.2),
     replace(_SMALL, window_blocks=3, flushers=0, operations=10, cross_rate=0.6, slots=2, fault_rate=0.05),
+    replace(_SMALL, block_bits=4, max_alloc=2, window_blocks=12, operations=8, flushers=2, vmalloc_rate=0.0),
+    replace(_SMALL, block_bits=4, max_alloc=2, window_blocks=12, operations=10, slots=2, workload="churn", flushes=4),
 )
 """What a mutant is run under, one after the other and round again."""
 
