@@ -490,6 +490,8 @@ def _protected(function: ast.FunctionDef) -> set[int]:
             inside = [node.slice]
         elif isinstance(node, ast.AnnAssign):
             inside = [node.annotation]
+        elif isinstance(node, ast.While) and isinstance(node.test, ast.Constant):
+            inside = [node.test]
         for root in inside:
             alone |= {id(part) for part in ast.walk(root)}
     return alone

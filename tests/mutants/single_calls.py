@@ -178,7 +178,7 @@ def programs() -> Iterator[Calls]:
         for nth in range(4):
             for call in _CALLS_THAT_ALLOCATE:
                 failed = Fault(kind, len(_PREPARATION) + 1, nth)
-                yield Calls(BASE, Program((*_PREPARATION, call), (failed,)))
+                yield Calls(replace(BASE, cpus=3), Program((*_PREPARATION, call), (failed,)))
     for number in range(len(DIRECT_CALLS)):
         tasks = (*_PREPARATION, TaskProgram(0, (ProgramOp(DIRECT, number),)), TaskProgram(0, (AUDIT,)))
         yield Calls(replace(BASE, window_blocks=4), Program(tasks), is_misuse=True)
@@ -229,13 +229,13 @@ _PREPARATION: Final = tuple(
         (1, ops.MAP, 1, 1),
         (0, ops.MAP, 2, 4),
         (0, ops.VMALLOC, 3, 2),
-        (0, ops.MAP, LARGE_SLOT, 5),
+        (0, ops.MAP, LARGE_SLOT, 6),
         (0, ops.UNMAP, 2, 0),
     )
 )
 
 _CALLS_THAT_ALLOCATE: Final = tuple(
-    TaskProgram(1, operations)
+    TaskProgram(2, operations)
     for operations in (
         (ProgramOp(ops.MAP, 10, 4), ProgramOp(ops.MAP, 11, 4), AUDIT),
         (ProgramOp(ops.MAP, 10, 5), AUDIT),
@@ -285,7 +285,7 @@ def _exhaust(backend: _Caller) -> int:
         if slot is None:
             return 0
         backend.vmalloc.vm_unmap_ram(slot.address, slot.pages)
-        return slot.pages
+        return 1
 
     backend.vmalloc.register_vmap_purge_notifier(notifier)
     mapped = 0
