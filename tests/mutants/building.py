@@ -13,6 +13,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from types import ModuleType
 from typing import TypeVar
@@ -35,15 +36,19 @@ class Mutant:
     text: str
     """The line that was changed, as it stands in the source."""
     operator: str
-    change: str
-    """What went and what came, as lines marked - and +."""
     code: str
     """Digest of all functions of the mutant's module: the same as long as the version's text and the change are."""
+    original: ast.FunctionDef
     changed: ast.FunctionDef
     owner: str
     """The class whose function it is."""
     source: str
     class_name: str
+
+    @property
+    def change(self) -> str:
+        """What went and what came, as lines marked - and +."""
+        return difference(ast.unparse(self.original), ast.unparse(self.changed))
 
     def build(self) -> type[Vmalloc]:
         """The mutant's class, in a module of its own. It has its version's name, so journals differ in what was done
@@ -62,7 +67,8 @@ class Mutant:
         return version
 
 
-def mutants_of(version: type[Vmalloc]) -> list[Mutant]:
+@cache
+def mutants_of(version: type[Vmalloc]) -> tuple[Mutant, ...]:
     """All mutants of what the version's module adds to its ancestors, in the order of the source."""
     module = sys.modules[version.__module__]
     source = inspect.getsource(module)
@@ -73,7 +79,6 @@ def mutants_of(version: type[Vmalloc]) -> list[Mutant]:
     functions = list(_functions(ast.parse(source), version, module.__name__))
     text_of_all = "\0".join(ast.dump(function) for _, function in functions)
     for cls, function in functions:
-        before = ast.unparse(function)
         seen.add(ast.dump(function))
         for position, change in changes_of(function):
             changed = apply(function, position, change)
@@ -92,15 +97,15 @@ def mutants_of(version: type[Vmalloc]) -> list[Mutant]:
                     line=change.line,
                     text=text,
                     operator=change.operator,
-                    change=difference(before, ast.unparse(changed)),
                     code=hashlib.sha256(f"{text_of_all}\0{cls}\0{dump}".encode()).hexdigest()[:12],
+                    original=function,
                     changed=changed,
                     owner=cls,
                     source=source,
                     class_name=version.__name__,
                 )
             )
-    return sorted(found, key=lambda mutant: mutant.line)
+    return tuple(sorted(found, key=lambda mutant: mutant.line))
 
 
 def _functions(tree: ast.Module, version: type[Vmalloc], module: str) -> Iterator[tuple[str, ast.FunctionDef]]:

@@ -51,7 +51,7 @@ COMPARES: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
     ast.Gt: ast.GtE,
     ast.GtE: ast.Gt,
 }
-MACHINE_FIRST: Final = frozenset({"isinstance", "WRITE_ONCE", "kmalloc", "kmem_cache_alloc"})
+MACHINE_FIRST: Final = frozenset({"isinstance", "WRITE_ONCE", "kmalloc", "kmem_cache_alloc", "insert"})
 """Calls whose two arguments no C compiler would let anybody swap."""
 PAIRS: Final = {"lock": "unlock", "read_lock": "read_unlock"}
 

@@ -172,6 +172,7 @@ def programs() -> Iterator[Calls]:
             yield Calls(scenario, _one_by_one(drawn, random, faults=3))
     for window_blocks in (3, 4):
         yield Calls(replace(BASE, cpus=1, window_blocks=window_blocks, lazy_max=64), _under_pressure(window_blocks))
+    yield Calls(replace(BASE, cpus=1), _pinned())
     for used in range(8, 16):
         yield Calls(replace(BASE, block_bits=16, max_alloc=8), _purgeable(used))
     for kind in FAULT_KINDS:
@@ -181,7 +182,7 @@ def programs() -> Iterator[Calls]:
                 yield Calls(replace(BASE, cpus=3), Program((*_PREPARATION, call), (failed,)))
     for number in range(len(DIRECT_CALLS)):
         tasks = (*_PREPARATION, TaskProgram(0, (ProgramOp(DIRECT, number),)), TaskProgram(0, (AUDIT,)))
-        yield Calls(replace(BASE, window_blocks=4), Program(tasks), is_misuse=True)
+        yield Calls(BASE, Program(tasks), is_misuse=True)
 
 
 def _under_pressure(window_blocks: int) -> Program:
@@ -194,6 +195,14 @@ def _under_pressure(window_blocks: int) -> Program:
         ProgramOp(ops.MAP, 3, 2),
         AUDIT,
     ]
+    return Program(tuple(TaskProgram(0, (op,)) for op in operations))
+
+
+def _pinned() -> Program:
+    """A block that one page keeps alive, of which two other pieces come and go, each flushed when it has gone."""
+    operations = [ProgramOp(ops.MAP, 0, 1)]
+    for pages in (4, 2):
+        operations += [ProgramOp(ops.MAP, 1, pages), ProgramOp(ops.UNMAP, 1), ProgramOp(ops.ALIASES)]
     return Program(tuple(TaskProgram(0, (op,)) for op in operations))
 
 
@@ -349,7 +358,7 @@ DIRECT_CALLS: Final[tuple[tuple[str, Callable[[_Caller], Any]], ...]] = (
     ("an area at a senseless alignment", _allocate(PAGE_SIZE, 3 * PAGE_SIZE)),
     ("an area at any address", _allocate(PAGE_SIZE, 1)),
     ("an area before boot", _before_boot(_allocate(PAGE_SIZE, PAGE_SIZE))),
-    ("an area that fills the window", _allocate(32 * PAGE_SIZE, PAGE_SIZE)),
+    ("an area that fills the window", _allocate(48 * PAGE_SIZE, PAGE_SIZE)),
     ("a block with nothing left free", _layer(lambda layer: layer.new_vmap_block(3))),
     ("a page outside its block", _layer(lambda layer: layer.vmap_block_vaddr(layer.VMALLOC_START, 8))),
     ("free an area that has no pages", _layer(lambda layer: layer.vfree(layer.vmalloc(0, VM_FLUSH_RESET_PERMS)))),

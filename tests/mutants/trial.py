@@ -21,7 +21,7 @@ from stressvmap.stress.judge import Judge
 from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc.base import Vmalloc
 from tests.mutants import single_calls
-from tests.mutants.single_calls import Calls, Seen
+from tests.mutants.single_calls import RELIED_ON, Calls, Seen
 
 KILLED: Final = "killed"
 SURVIVED: Final = "survived"
@@ -88,6 +88,11 @@ class _Seen:
     error: str = ""
     """The first Python exception."""
 
+    def notice(self, relied_on: str) -> None:
+        """Keep what weighs most."""
+        if relied_on and (not self.noticed or RELIED_ON.index(relied_on) < RELIED_ON.index(self.noticed)):
+            self.noticed = relied_on
+
 
 class Trial:
     """Tries mutants of one version. What is drawn, and what the unchanged version does, is made once.
@@ -150,7 +155,7 @@ class Trial:
             told = None if calls.is_misuse else _fires(self.judge_alone, done.journal, self.allowed_alone)
             if told is not None:
                 return Outcome(KILLED, *told)
-            seen.noticed = seen.noticed or single_calls.difference(expected, done)
+            seen.notice(single_calls.difference(expected, done))
         return None
 
     def _concurrently(self, mutant: type[Vmalloc], numbers: range, seen: _Seen) -> Outcome | None:
@@ -165,7 +170,7 @@ class Trial:
             if told is not None:
                 return Outcome(KILLED, *told, number + 1)
             if done.reason == STEPS_MAX:
-                seen.noticed = seen.noticed or "calls return"
+                seen.notice("calls return")
         return None
 
     def close(self) -> None:
