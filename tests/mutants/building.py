@@ -13,7 +13,6 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from types import ModuleType
 from typing import TypeVar
@@ -67,9 +66,17 @@ class Mutant:
         return version
 
 
-@cache
 def mutants_of(version: type[Vmalloc]) -> tuple[Mutant, ...]:
     """All mutants of what the version's module adds to its ancestors, in the order of the source."""
+    if version not in _made:
+        _made[version] = _make(version)
+    return _made[version]
+
+
+_made: dict[type[Vmalloc], tuple[Mutant, ...]] = {}
+
+
+def _make(version: type[Vmalloc]) -> tuple[Mutant, ...]:
     module = sys.modules[version.__module__]
     source = inspect.getsource(module)
     lines = source.splitlines()
