@@ -19,6 +19,7 @@ DIRTY_SHRINKS: Final = "dirty decreased"
 DIRTY_TOO_LARGE: Final = "dirty above the block's size"
 SUM_WRONG: Final = "live + free + dirty is not the block's size"
 SUM_UNLOCKED: Final = "used + free + dirty is not the block's size when its lock is released"
+FREE_DEAD: Final = "dead with free space when its lock is released"
 USED_WRONG: Final = "used_map differs from the live slots"
 MAPPED_DEAD: Final = "more pages mapped than its live slots have"
 LISTED_FULL: Final = "on the free list without free space"
@@ -33,14 +34,15 @@ class Accounting(StateCheck):
     At every write: `free` only decreases and never below 0 (I1: space is a bump pointer); `dirty` only increases, up
     to the block's size. Whenever its lock is released, a block that is not dead (dirty below its size) has used_map +
     free + dirty = its size (I2), but for slots of calls under way: an unmapping one takes them out of used_map before
-    it counts them dirty, and a mapping one that fails unmaps too. At an audit, for a block that is not dead: live +
+    it counts them dirty, and a mapping one that fails unmaps too; and a dead one has free = 0 (I3), for whoever still
+    stands on it would hand that space out. At an audit, for a block that is not dead: live +
     free + dirty is its size (I2 again, by what callers have); it was put on a free list, by its own list operations,
     iff free > 0 (I4; what a walk really reaches is list-corruption's business); used_map has as many bits as live
     slots, where given; and each page that some CPU may still translate lies in [dirty_min, dirty_max) (I5, in the form
     that holds whether or not the range is reset when collected). At rest: vmap_lazy_nr is the number of pages on the
     lazy trees.
 
-    I3 (the death latch) binds who may touch a dead block: use-after-free. State: none of its own.
+    The rest of I3 (the death latch) binds who may touch a dead block: use-after-free. State: none of its own.
     """
 
     NAME = "accounting"
@@ -95,20 +97,24 @@ class Accounting(StateCheck):
             return
         fields = target.fields
         used, free, dirty = fields.get("used_map"), fields.get("free"), fields.get("dirty")
-        if used is None or free is None or dirty is None or dirty == bits:
+        if used is None or free is None or dirty is None:
             return
-        missing = bits - used.bit_count() - free - dirty
-        if not missing or abs(missing) <= self._slots_under_way(target.start, bits):
+        if dirty == bits:
+            wrong = FREE_DEAD if free else ""
+        else:
+            missing = bits - used.bit_count() - free - dirty
+            wrong = SUM_UNLOCKED if abs(missing) > self._slots_under_way(target.start, bits) else ""
+        if not wrong:
             return
         task = self.state.task(event)
         name = self.object_name(target, event[4])
         books = f"used_map has {used.bit_count()} bits set, free is {free}, dirty is {dirty}"
         self.report(
             number,
-            Mechanism(self.NAME, (task.entry(),), "vmap_block", SUM_UNLOCKED, task.lock_classes()),
-            f"{name}: {SUM_UNLOCKED}",
+            Mechanism(self.NAME, (task.entry(),), "vmap_block", wrong, task.lock_classes()),
+            f"{name}: {wrong}",
             [self.step(number, event, f"releases {BLOCK_LOCK}: {books}")],
-            f"should have been: {bits} together, or dirty alone {bits} (dead)",
+            f"should have been: {bits} together, or dirty {bits} and nothing free (dead)",
         )
 
     def _slots_under_way(self, start: int, bits: int) -> int:

@@ -69,6 +69,12 @@ def test_books_that_do_not_add_up_when_the_lock_is_released(fields: dict[str, in
     assert j.violation(BOOKS).mechanism.mechanism.startswith("used + free + dirty")
 
 
+def test_a_block_that_dies_with_free_space_would_hand_it_out() -> None:
+    j = Recording()
+    release(j, j.block(1, free=4), dirty=BITS, free=1)
+    assert j.violation(BOOKS).mechanism.mechanism == "dead with free space when its lock is released"
+
+
 def test_slots_of_an_unmapping_call_under_way_may_be_missing() -> None:
     """vb_free clears used_map, unmaps, and only then counts the slots as dirty, rounded up to their order."""
     j = Recording()

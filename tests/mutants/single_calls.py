@@ -173,6 +173,7 @@ def programs() -> Iterator[Calls]:
     for window_blocks in (3, 4):
         yield Calls(replace(BASE, cpus=1, window_blocks=window_blocks, lazy_max=64), _under_pressure(window_blocks))
     yield Calls(replace(BASE, cpus=1), _pinned())
+    yield Calls(BASE, _left_by_its_cpu())
     for used in range(8, 16):
         yield Calls(replace(BASE, block_bits=16, max_alloc=8), _purgeable(used))
     for kind in FAULT_KINDS:
@@ -204,6 +205,21 @@ def _pinned() -> Program:
     for pages in (4, 2):
         operations += [ProgramOp(ops.MAP, 1, pages), ProgramOp(ops.UNMAP, 1), ProgramOp(ops.ALIASES)]
     return Program(tuple(TaskProgram(0, (op,)) for op in operations))
+
+
+def _left_by_its_cpu() -> Program:
+    """A block that could be purged, on the list of a CPU that has gone offline."""
+    operations = (
+        (1, ProgramOp(ops.MAP, 0, 2)),
+        (1, ProgramOp(ops.UNMAP, 0)),
+        (0, ProgramOp(ops.OFFLINE, 0, 1)),
+        (0, ProgramOp(ops.ALIASES)),
+        (0, AUDIT),
+        (0, ProgramOp(ops.VMALLOC_RESET, 1, 1)),
+        (0, ProgramOp(ops.VFREE, 1)),
+        (0, AUDIT),
+    )
+    return Program(tuple(TaskProgram(cpu, (op,)) for cpu, op in operations))
 
 
 def _purgeable(used: int) -> Program:
