@@ -51,7 +51,9 @@ COMPARES: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
     ast.Gt: ast.GtE,
     ast.GtE: ast.Gt,
 }
-MACHINE_FIRST: Final = frozenset({"isinstance", "WRITE_ONCE", "kmalloc", "kmem_cache_alloc", "insert"})
+UNLIKE_ARGUMENTS: Final = frozenset(
+    {"isinstance", "WRITE_ONCE", "kmalloc", "kmem_cache_alloc", "insert", "vmap_pages_range_noflush"}
+)
 """Calls whose two arguments no C compiler would let anybody swap."""
 PAIRS: Final = {"lock": "unlock", "read_lock": "read_unlock"}
 
@@ -217,7 +219,7 @@ def _of_call(node: ast.Call) -> Iterator[Change]:
         yield Change(f"{name} -> {other}", line, lambda n: _call_name(n, other))
         yield Change(f"{name} -> its first", line, _argument(0))
         yield Change(f"{name} -> its second", line, _argument(1))
-    elif len(node.args) == 2 and name not in MACHINE_FIRST:
+    elif len(node.args) == 2 and name not in UNLIKE_ARGUMENTS:
         yield Change("arguments swapped", line, _swap_arguments)
     if name == "list_del_rcu":
         yield Change("list_del_rcu -> list_del", line, lambda n: _call_name(n, "list_del"))

@@ -163,13 +163,7 @@ _FACTS: Final[dict[int, tuple[str, tuple[int, ...]]]] = {
 
 
 def programs() -> Iterator[Calls]:
-    """All programs: drawn ones, and one for each direct call."""
-    for number, (count, scenario) in enumerate(VARIANTS):
-        for execution in range(count):
-            random = Random(f"single calls/{number}/{execution}")
-            drawn = draw(scenario, 1, execution)
-            yield Calls(scenario, _one_by_one(drawn, random))
-            yield Calls(scenario, _one_by_one(drawn, random, faults=3))
+    """All programs, the short ones first: scripted ones, one for each direct call, drawn ones."""
     for window_blocks in (3, 4):
         yield Calls(replace(BASE, cpus=1, window_blocks=window_blocks, lazy_max=64), _under_pressure(window_blocks))
     yield Calls(replace(BASE, cpus=1), _pinned())
@@ -184,6 +178,12 @@ def programs() -> Iterator[Calls]:
     for number in range(len(DIRECT_CALLS)):
         tasks = (*_PREPARATION, TaskProgram(0, (ProgramOp(DIRECT, number),)), TaskProgram(0, (AUDIT,)))
         yield Calls(BASE, Program(tasks), is_misuse=True)
+    for number, (count, scenario) in enumerate(VARIANTS):
+        for execution in range(count):
+            random = Random(f"single calls/{number}/{execution}")
+            drawn = draw(scenario, 1, execution)
+            yield Calls(scenario, _one_by_one(drawn, random))
+            yield Calls(scenario, _one_by_one(drawn, random, faults=3))
 
 
 def _under_pressure(window_blocks: int) -> Program:
@@ -208,10 +208,13 @@ def _pinned() -> Program:
 
 
 def _left_by_its_cpu() -> Program:
-    """A block that could be purged, on the list of a CPU that has gone offline."""
+    """Two blocks on the list of a CPU that has gone offline: one in use, with dirty pages, and one that could be
+    purged.
+    """
     operations = (
-        (1, ProgramOp(ops.MAP, 0, 2)),
-        (1, ProgramOp(ops.UNMAP, 0)),
+        *((1, ProgramOp(ops.MAP, slot, pages)) for slot, pages in ((2, 1), (3, 4), (4, 4))),
+        (1, ProgramOp(ops.UNMAP, 3)),
+        (1, ProgramOp(ops.UNMAP, 4)),
         (0, ProgramOp(ops.OFFLINE, 0, 1)),
         (0, ProgramOp(ops.ALIASES)),
         (0, AUDIT),

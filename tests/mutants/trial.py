@@ -145,7 +145,7 @@ class Trial:
         return Outcome(BROKEN if seen.error else SURVIVED, "", seen.error, first)
 
     def _alone(self, mutant: type[Vmalloc], seen: _Seen) -> Outcome | None:
-        """One call after the other."""
+        """One call after the other, until a caller has noticed what weighs most."""
         for calls, expected in self.singles:
             try:
                 done = single_calls.run(mutant, calls)
@@ -156,6 +156,8 @@ class Trial:
             if told is not None:
                 return Outcome(KILLED, *told)
             seen.notice(single_calls.difference(expected, done))
+            if seen.noticed in RELIED_ON[:2]:
+                break
         return None
 
     def _concurrently(self, mutant: type[Vmalloc], numbers: range, seen: _Seen) -> Outcome | None:
