@@ -12,16 +12,19 @@ OUT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help stress soak test lint bench lock clean
+.PHONY: help stress soak million test lint bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 stress: $(READY) ## hammer every version with threads and print the verdict (about a minute)
 	@$(BIN)/stressvmap stress --config configs/stress.toml
 
 soak: $(READY) ## rounds with fresh seeds for hours; SECONDS=N shortens it, OUT=DIR goes on in that folder
 	@$(BIN)/stressvmap soak --config configs/soak.toml $(if $(SECONDS),--seconds $(SECONDS)) $(if $(OUT),--out "$(OUT)")
+
+million: $(READY) ## a million schedules of v6.5 over every workload and strategy (about an hour)
+	@$(BIN)/stressvmap stress --config configs/million.toml
 
 test: $(READY) ## run the test suite; ARGS="-k name" passes more to pytest
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)

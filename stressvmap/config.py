@@ -18,8 +18,9 @@ class RunSpec:
     version: str
     """A version's name, or ./path/to/file.py:ClassName."""
     scenario: Scenario = field(default_factory=Scenario)
-    runtime: str = THREADS
-    strategy: str = "random"
+    runtime: str = CONTROLLED
+    strategy: str = "mixed"
+    """As sched/portfolio.py names them. Controlled runtime only."""
     seed: int = 1
     seconds: float | None = None
     schedules: int | None = None
@@ -33,8 +34,14 @@ class RunSpec:
     expect: str | tuple[str, ...] | None = None
     """"known", or the checks (`check` or `check:fingerprint`) that must fire, exactly."""
     keep_journals: bool = False
+    search_schedules: int = 1000
+    """Thread runtime: schedules of a finding's program that are tried, to show the finding again under control."""
+    repeat_share: float = 0.05
+    """Controlled runtime: share of the executions whose schedule is run a second time, to see that both journals are
+    the same.
+    """
     stall_seconds: float = 30.0
-    """Thread runtime: no scheduling point in so long ends the run, inconclusive."""
+    """No scheduling point in so long ends the run, inconclusive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

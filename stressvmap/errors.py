@@ -29,6 +29,11 @@ class ScheduleMismatch(StressVmapError):
 
     exit_status = 4
 
+    def __init__(self, message: str, step: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
+        """Scheduling points announced when it was noticed."""
+
 
 class HarnessError(StressVmapError):
     """The harness itself failed: a bug of ours."""

@@ -40,6 +40,8 @@ class Finding:
     """Number of the execution that showed it first."""
     journal: str = ""
     """Its journal, relative to the run's folder."""
+    schedule: str = ""
+    """Its schedule file, likewise; empty where the operating system chose the switches."""
     program: dict[str, Any] = field(default_factory=dict)
     """The program of that execution."""
     at: int = 0
@@ -62,6 +64,7 @@ class Finding:
             "title": self.title,
             "first_at_schedule": self.first_at_schedule,
             "journal": self.journal,
+            "schedule": self.schedule,
             "program": self.program,
             "at": self.at,
             "pages": self.pages,
@@ -94,7 +97,9 @@ class RunResult:
     metrics: dict[str, float] = field(default_factory=dict)
     windows: dict[str, list[int]] = field(default_factory=dict)
     """By window: [times it was open, times a foreign step fell into it]."""
-    coverage: dict[str, float] = field(default_factory=dict)
+    coverage: dict[str, Any] = field(default_factory=dict)
+    repeated: int = 0
+    """Executions whose schedule was run a second time, as a determinism check."""
     is_stopped: bool = False
     """Ended by Ctrl-C or SIGTERM."""
     expect: str | list[str] | None = None
@@ -156,6 +161,7 @@ class RunResult:
             "metrics": self.metrics,
             "windows": self.windows,
             "coverage": self.coverage,
+            "repeated": self.repeated,
             "expect": self.expect,
             "expect_unmet": self.expect_unmet,
             "stopped": self.is_stopped,

@@ -7,5 +7,7 @@ from hypothesis import settings
 
 from stressvmap.testing import register_profiles
 
+pytest_plugins = ["pytester"]
+
 register_profiles()
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))

@@ -10,8 +10,8 @@
 - *double counted*: a block whose dirty range a vm_unmap_aliases call read and widened its range by, and whose area
   was on the lazy tree when the same call detached it. A block keeps its identity through the lazy tree, though areas
   coalesce there. *Dying* are those among them that died by their last vb_free, not by a purge.
-- *purge lock hold*: events of the holder itself between LOCK and UNLOCK of vmap_purge_lock: what it did while others
-  had to wait.
+- *purge lock hold*: points of the holder itself between LOCK and UNLOCK of vmap_purge_lock: what it did while others
+  had to wait (lock_times.py has this for every lock).
 """
 
 from __future__ import annotations
@@ -36,19 +36,22 @@ METRIC_NAMES: Final = (
     "undecided_obligations",
     "obligations_checked",
 )
-METRICS_MAX: Final = frozenset({"purge_lock_hold_points_max"})
-"""Metrics that two runs combine by their maximum; all others add up."""
 
 ALIASES_ENTRIES: Final = frozenset({"vm_unmap_aliases", "vfree_reset"})
 """Entry points that go through vm_unmap_aliases."""
 
 
 def merge_metrics(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
-    """The metrics of two runs together."""
+    """The metrics of two runs together: sums, but for maxima."""
     merged = dict(left)
     for name, value in right.items():
-        merged[name] = max(merged.get(name, 0), value) if name in METRICS_MAX else merged.get(name, 0) + value
+        merged[name] = max(merged.get(name, 0), value) if is_maximum(name) else merged.get(name, 0) + value
     return merged
+
+
+def is_maximum(name: str) -> bool:
+    """Whether two runs combine this metric by its maximum; all others add up. A lock class may follow the name."""
+    return name.partition(".")[0].endswith("_max")
 
 
 class FlushCost:

@@ -86,7 +86,7 @@ class DataRace(StateCheck):
 
     def begin(self, journal: Journal) -> None:
         super().begin(journal)
-        self.order.begin()
+        self.order.begin(is_sequential=bool(journal.header.get("is_sequential")))
         self._threads = self.order.threads
         self._places = {}
         self._told = set()
@@ -254,8 +254,8 @@ class DataRace(StateCheck):
         is_list = field.endswith((".next", ".prev"))
         one, other = sorted(
             (
-                Side(first_kind, self._entry(first_event[1], first[2]), first[3], is_list),
-                Side(kind, self._entry(event[1], thread.call), thread.locks, is_list),
+                Side(first_kind, self._entry(first_event, first[2]), first[3], is_list),
+                Side(kind, self._entry(event, thread.call), thread.locks, is_list),
             ),
             key=Side.key,
         )
@@ -285,10 +285,10 @@ class DataRace(StateCheck):
             "should have been: both marked (READ_ONCE, WRITE_ONCE), or ordered, by one lock or by publication",
         )
 
-    def _entry(self, task: int, call: ApiCall | None) -> str:
+    def _entry(self, event: Event, call: ApiCall | None) -> str:
         """The entry point of a call, or the kind of task outside any: as TaskState.entry tells it."""
         if call is None:
-            return self.state.tasks[task].kind
+            return self.state.task(event).kind
         return "vfree_reset" if call.is_reset else call.entry
 
 

@@ -72,7 +72,7 @@ class Deadlock(StateCheck):
         )
 
     def _circle(self) -> list[tuple[int, Event]]:
-        """The waits of the first circle in the wait-for graph, or none: depth first, tasks in the order of their ids."""
+        """The waits of the first circle in the wait-for graph, or none: depth first, tasks by id."""
         seen: set[int] = set()
         for first in sorted(self._blocked):
             if first in seen:

@@ -122,7 +122,7 @@ class DoubleCount(LimitCheck):
 
 
 class LockHold(LimitCheck):
-    """vmap_purge_lock is held for at most `limit` events of its holder."""
+    """vmap_purge_lock is held for at most `limit` points of its holder."""
 
     NAME = "lock-hold"
     NEEDS = frozenset({UNLOCK})
@@ -137,7 +137,7 @@ class LockHold(LimitCheck):
         self.report(
             number,
             Mechanism(self.NAME, (self.state.entry_of(event),), PURGE_LOCK, "held longer than the limit"),
-            f"{PURGE_LOCK} was held for {points} events of its holder",
+            f"{PURGE_LOCK} was held for {points} points of its holder",
             [self.step(number, event, f"releases {PURGE_LOCK}")],
             f"should have been: at most {self.limit:g}",
         )

@@ -16,7 +16,8 @@ Edges, release to acquire:
   that finds it. A delete publishes nothing: its WRITE_ONCE orders nothing, so it gives no edge;
 - atomics: each is taken as fully ordered, as atomic_long_add_return is; atomic_long_sub is weaker;
 - KFREE_RCU (RCU_WAIT), and the end of each reader section under way then, to what is done after that grace period;
-- boot, to the start of every task; the end of everything, to the task that cleans up; CPU_OFFLINE (stop_machine), from
+- boot, to the start of every task; everything, to the task that cleans up at the end, and to each call of a journal
+  whose header says that it is sequential; CPU_OFFLINE (stop_machine), from
   everything to everything, and CPU_ONLINE among those.
 
 READ_ONCE and WRITE_ONCE of anything else order nothing. A load that the address of a later access depends on is taken
@@ -39,9 +40,11 @@ Clock = list[int]
 
 TASK_BITS: Final = 20
 TASK_MASK: Final = (1 << TASK_BITS) - 1
+THREADS_MAX: Final = 8192
+"""Twice what a scenario can have. In a journal from a file, tasks beyond share a thread: they seem ordered."""
 CLEANUP: Final = "cleanup"
 """The name of the task that starts when every other is done."""
-_HOTPLUG: Final = "CPU hotplug"
+_HOTPLUG: Final = "hotplug"
 
 
 class Thread:
@@ -82,8 +85,8 @@ class HappensBefore:
         self.world = world
         self.begin()
 
-    def begin(self) -> None:
-        """A new execution starts."""
+    def begin(self, *, is_sequential: bool = False) -> None:
+        """A new execution starts; `is_sequential`: its calls are made one after the other, from rest to rest."""
         self.threads: dict[int, Thread] = {}
         self._order: list[Thread] = []
         self._locks: dict[int, dict[int | str, tuple[int, Clock]]] = {}
@@ -97,6 +100,7 @@ class HappensBefore:
         self._interrupts: dict[int, deque[tuple[int, Clock]]] = {}
         """By CPU: (flush number, what the sender did before) of those it has not handled."""
         self.thread(0)
+        self._is_sequential = is_sequential
 
     def handlers(self) -> dict[int, Handler]:
         """Of the kinds that order something, but for accesses: those are the caller's, who calls `loaded`, `stored`,
@@ -134,11 +138,14 @@ class HappensBefore:
     # -- clocks -------------------------------------------------------------------------------------------
 
     def thread(self, task: int) -> Thread:
-        """The thread of a task id; its first step comes after boot, the cleanup's after everything."""
+        """The thread of a task; its first step comes after boot, the cleanup's after everything."""
         known = self.threads.get(task)
         if known is not None:
             return known
         index = len(self._order)
+        if index == THREADS_MAX:
+            self.threads[task] = self._order[-1]
+            return self._order[-1]
         for other in self._order:
             other.clock.append(0)
         clock = self.release(self._order[0])[:] if self._order else [0]
@@ -146,14 +153,15 @@ class HappensBefore:
         thread = self.threads[task] = Thread(task, index, clock)
         named = self.world.tasks.get(task)
         if named is not None and named.name == CLEANUP:
-            for other in self._order:
-                self.acquire(thread, self.release(other))
+            self._come_after_all(thread)
         self._order.append(thread)
         return thread
 
-    def thread_at(self, index: int) -> Thread:
-        """The thread of a task index."""
-        return self._order[index]
+    def _come_after_all(self, thread: Thread) -> None:
+        """Whatever was done so far comes before what the thread does from here on."""
+        for other in self._order:
+            if other is not thread:
+                self.acquire(thread, self.release(other))
 
     def release(self, thread: Thread) -> Clock:
         """What the thread did so far, to be handed over; what it does from here on is not part of it."""
@@ -167,11 +175,9 @@ class HappensBefore:
     def acquire(self, thread: Thread, clock: Clock) -> None:
         """What was handed over comes before what the thread does from here on."""
         mine = thread.clock
-        index = 0
-        for count in clock:
+        for index, count in enumerate(clock):
             if count > mine[index]:
                 mine[index] = count
-            index += 1
 
     def _hand_over(self, key: tuple[str, int | str], thread: Thread) -> None:
         """Release to a point that several may release to before it is acquired."""
@@ -186,7 +192,7 @@ class HappensBefore:
         classes = self._locks.get(event[4])
         if classes is not None:
             last = classes.get(event[5])
-            if last is not None and last[0] != thread.index:
+            if last is not None and thread.clock[last[0]] < last[1][last[0]]:
                 self.acquire(thread, last[1])
 
     def on_unlock(self, number: int, event: Event) -> None:
@@ -204,6 +210,8 @@ class HappensBefore:
         thread = self.thread(event[1])
         calls = self.world.tasks[event[1]].calls
         thread.call = calls[0] if calls else None
+        if self._is_sequential and event[0] == ev.API_BEGIN:
+            self._come_after_all(thread)
 
     def on_slot_put(self, number: int, event: Event) -> None:
         self._hand_over(("slot", event[4]), self.thread(event[1]))
@@ -260,7 +268,8 @@ class HappensBefore:
     def on_xa_store(self, number: int, event: Event) -> None:
         thread = self.thread(event[1])
         self._under_xa_lock(event[4], thread)
-        self._indexed[event[6]] = self.release(thread)
+        if event[6]:
+            self._indexed[event[6]] = self.release(thread)
 
     def on_xa_erase(self, number: int, event: Event) -> None:
         self._under_xa_lock(event[4], self.thread(event[1]))
@@ -300,7 +309,7 @@ class HappensBefore:
         """A fully ordered operation comes after the last one of the same variable ..."""
         classes = self._locks.get(event[4])
         last = classes.get(event[5]) if classes is not None else None
-        if last is not None and last[0] != thread.index:
+        if last is not None and thread.clock[last[0]] < last[1][last[0]]:
             self.acquire(thread, last[1])
 
     def after_atomic(self, thread: Thread, event: Event) -> None:
@@ -314,7 +323,7 @@ class HappensBefore:
 
     def on_rcu_read_unlock(self, number: int, event: Event) -> None:
         thread = self.threads.get(event[1]) or self.thread(event[1])
-        thread.reader_depth -= 1
+        thread.reader_depth = max(0, thread.reader_depth - 1)
         if not thread.reader_depth and not thread.locks and self._grace_periods:
             self._leave(thread, self.release(thread))
 

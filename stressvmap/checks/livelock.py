@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from stressvmap.checks.base import Handler, Mechanism
@@ -41,9 +42,9 @@ class Livelock(StateCheck):
     execution that was given up at its bound, and only its last L events: one that came to its end was no livelock,
     however long it took, and in one that is shorter than L nothing can be told.
 
-    Fairness is measured: whoever is RUNNABLE at the end had a step in each eighth of the stretch, or began it by waiting
-    (for a lock, for the answers to a flush). If one did not, the schedule may be to blame, and the check is silent. A
-    task that pauses between calls leaves no events, and so counts as one that was not let run.
+    Fairness is measured: whoever is RUNNABLE at the end had a step in each eighth of the stretch, or began it by
+    waiting (for a lock, for the answers to a flush). If one did not, the schedule may be to blame, and the check is
+    silent. A task that pauses between calls leaves no events, and so counts as one that was not let run.
 
     State: the tasks that were unfinished at the end.
     """
@@ -55,6 +56,8 @@ class Livelock(StateCheck):
         super().__init__(state)
         self._runnable: list[int] = []
         self._unfinished: set[int] = set()
+        self._end = 0
+        """Number of the first event that tells of an unfinished task."""
 
     def begin(self, journal: Journal) -> None:
         super().begin(journal)
@@ -65,10 +68,12 @@ class Livelock(StateCheck):
         return {RUNNABLE: self.on_runnable, BLOCKED: self.on_blocked, STOPPED: self.on_stopped}
 
     def on_runnable(self, number: int, event: Event) -> None:
+        self.on_blocked(number, event)
         self._runnable.append(event[1])
-        self._unfinished.add(event[1])
 
     def on_blocked(self, number: int, event: Event) -> None:
+        if not self._unfinished:
+            self._end = number
         self._unfinished.add(event[1])
 
     def on_stopped(self, number: int, event: Event) -> None:
@@ -78,15 +83,15 @@ class Livelock(StateCheck):
         window_pages = state.window.end - state.window.start
         cpus = len(state.journal.header.get("possible") or (0,))
         length = STEPS_PER_PAGE * (window_pages + cpus) * len(self._unfinished)
-        start = number - length
+        start = self._end - length
         if start < 0:
             return
-        stretch = state.journal.events[start:number]
+        stretch = state.journal.events[start : self._end]
         if any(step[0] == API_END for step in stretch) or not self._is_fair(stretch):
             return
         self._report(number, start, stretch)
 
-    def _is_fair(self, stretch: list[Event] | tuple[Event, ...]) -> bool:
+    def _is_fair(self, stretch: Sequence[Event]) -> bool:
         waiting: set[int] = set()
         part_length = len(stretch) // FAIR_SHARE
         for part in range(FAIR_SHARE):
@@ -102,18 +107,17 @@ class Livelock(StateCheck):
                 return False
         return True
 
-    def _report(self, number: int, start: int, stretch: list[Event] | tuple[Event, ...]) -> None:
+    def _report(self, number: int, start: int, stretch: Sequence[Event]) -> None:
         state = self.state
         steps_of = Counter(event[1] for event in stretch)
         last = {event[1]: (at, event) for at, event in enumerate(stretch, start)}
         runners = sorted(task for task in self._runnable if task in last)
         begun = sum(1 for event in stretch if event[0] in (API_BEGIN, WORK_BEGIN))
         taken = sorted({str(event[5]) for event in stretch if event[0] == LOCK})
-        steps = [self.step(number, state.journal.events[number], "the execution is given up")]
+        steps = [(number, "the execution is given up")]
         for task in runners:
             at, event = last[task]
-            functions = Counter(other[3] for other in stretch if other[1] == task and other[3])
-            where = " and ".join(sorted(functions))
+            where = " and ".join(sorted({other[3] for other in stretch if other[1] == task and other[3]}))
             steps.append(
                 self.step(at, event, f"has made {steps_of[task]} of the last {len(stretch)} steps, in {where}")
             )
@@ -121,7 +125,7 @@ class Livelock(StateCheck):
             number,
             Mechanism(
                 self.NAME,
-                tuple(sorted({state.tasks[task].entry() for task in runners})),
+                tuple(sorted({state.entry_of(last[task][1]) for task in runners})),
                 "running tasks",
                 NO_PROGRESS,
                 tuple(taken),

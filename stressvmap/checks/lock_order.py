@@ -47,7 +47,7 @@ class LockOrder:
         inner = str(event[5])
         circles = []
         for held_object, held_class, held_at in task.held:
-            if held_at == number or held_object == event[4] and held_class == inner:
+            if held_at == number or (held_object == event[4] and held_class == inner):
                 continue
             outer = str(held_class)
             known = self._inside.setdefault(outer, {})

@@ -184,9 +184,12 @@ class TaskState:
 
     def lock_classes(self) -> tuple[str, ...]:
         """Classes of the locks it holds, sorted."""
-        if not self.held:
+        held = self.held
+        if not held:
             return ()
-        return tuple(sorted({str(held[1]) for held in self.held}))
+        if len(held) == 1:
+            return (str(held[0][1]),)
+        return tuple(sorted({str(lock[1]) for lock in held}))
 
     def entry(self) -> str:
         """Its outermost entry point, or what kind of task it is if it is in none (a daemon). What undoes a mapping
@@ -199,7 +202,12 @@ class TaskState:
     @property
     def kind(self) -> str:
         """Its name without its number: "irq", "kworker/u", "rcuog", "worker"."""
-        return self.name.rstrip("0123456789").rstrip("/: ")
+        return kind_of_task(self.name)
+
+
+def kind_of_task(name: str) -> str:
+    """A task's name without its number."""
+    return name.rstrip("0123456789").rstrip("/: ")
 
 
 class PageState:

@@ -20,6 +20,7 @@ from stressvmap.checks.audit import SNAPSHOT_KINDS, Snapshot
 from stressvmap.checks.base import Handler
 from stressvmap.checks.blame import blame_for
 from stressvmap.checks.costs import FlushCost
+from stressvmap.checks.lock_times import POINT_KINDS
 from stressvmap.checks.records import (
     NEVER,
     NOWHERE,
@@ -427,7 +428,11 @@ class State(World):
 
     def _purge_lock_released(self, locked_at: int, number: int, task: int) -> None:
         journal_events = self.journal.events
-        points = sum(1 for index in range(locked_at + 1, number) if journal_events[index][1] == task)
+        points = sum(
+            1
+            for index in range(locked_at + 1, number)
+            if journal_events[index][1] == task and journal_events[index][0] in POINT_KINDS
+        )
         self.costs.purge_lock_released(points)
 
     def on_rcu_read_lock(self, number: int, event: Event) -> None:

@@ -15,7 +15,10 @@ from stressvmap.journal.journal import Journal
 from stressvmap.ranges import PageRange
 
 VIOLATIONS_MAX: Final = 20
-"""Violations that one check reports of one execution; what comes after is counted in `suppressed`."""
+"""Violations that one check reports of one execution; beyond that, only those of a mechanism not seen in it before: a
+second one must not hide behind the first. What is left out is counted in `suppressed`.
+"""
+MECHANISMS_MAX: Final = 200
 RANGES_SHOWN_MAX: Final = 4
 
 
@@ -30,9 +33,11 @@ class StateCheck(Check):
         self.suppressed = 0
         """Violations of all executions that VIOLATIONS_MAX kept back."""
         self._reported = 0
+        self._seen: set[Mechanism] = set()
 
     def begin(self, journal: Journal) -> None:
         self._reported = 0
+        self._seen = set()
 
     def report(
         self,
@@ -44,10 +49,11 @@ class StateCheck(Check):
         pages: PageRange | None = None,
     ) -> None:
         """Record one violation: a headline, the steps in the order they happened, and what should have been."""
-        if self._reported >= VIOLATIONS_MAX:
+        if self._reported >= VIOLATIONS_MAX and (mechanism in self._seen or len(self._seen) >= MECHANISMS_MAX):
             self.suppressed += 1
             return
         self._reported += 1
+        self._seen.add(mechanism)
         told = sorted({step for step in steps if step[0] >= 0})
         lines = [headline, *(f"  #{number:<6d} {text}" for number, text in told), f"  {verdict}"]
         numbers = tuple(sorted({number for number, _ in told}))

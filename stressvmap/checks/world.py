@@ -137,7 +137,7 @@ class World(Check):
         return task
 
     def entry_of(self, event: Event) -> str:
-        """The outermost entry point that the event's task is in, or the task's name."""
+        """The outermost entry point that the event's task is in, or the kind of task it is."""
         return self.task(event).entry()
 
     def block_at(self, page: int) -> ObjectState | None:

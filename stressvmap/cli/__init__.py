@@ -19,10 +19,13 @@ import typer
 from typer.main import get_command
 
 from stressvmap.cli.check import check
+from stressvmap.cli.explore import explore
 from stressvmap.cli.interrupt import STOPPED_STATUS
 from stressvmap.cli.output import PLACE, TRACEBACK_FILE, close_stdout, complain, print_object
+from stressvmap.cli.replay import replay
 from stressvmap.cli.report import report
 from stressvmap.cli.show import show
+from stressvmap.cli.shrink import shrink
 from stressvmap.cli.soak import soak
 from stressvmap.cli.stress import stress
 from stressvmap.cli.versions import versions
@@ -36,7 +39,7 @@ FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The machine's trouble, not ours."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for _command_function in (stress, check, show, versions, soak, report):
+for _command_function in (stress, replay, shrink, explore, check, show, versions, soak, report):
     app.command()(_command_function)
 
 

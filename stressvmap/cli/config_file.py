@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stressvmap.checks.registry import CHECK_NAMES
 from stressvmap.cli.toml_file import ScenarioTable, parse, plain, read_toml, require_names, set_keys, to_toml
-from stressvmap.config import THREADS, RunSpec
+from stressvmap.config import CONTROLLED, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.scenario import WORKLOADS, Scenario
-from stressvmap.stress.engine import make_strategy
+from stressvmap.sched.portfolio import DEFAULT, make_strategy
 from stressvmap.vmalloc import versions
 
 MAX_ALLOC_ADAPTED: Final = 64
@@ -29,8 +29,8 @@ class StressFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     seed: int = Field(default=1, ge=0)
-    runtime: Literal["threads", "controlled"] = "threads"
-    strategy: str = "random"
+    runtime: Literal["threads", "controlled"] = "controlled"
+    strategy: str = DEFAULT
     versions: list[str] = Field(default=[versions.NEWEST], min_length=1)
     workloads: list[str] = Field(default=[WORKLOADS[0]], min_length=1)
     seconds: float | None = Budget
@@ -42,6 +42,7 @@ class StressFile(BaseModel):
     execution: int | None = Field(default=None, ge=0)
     keep_journals: bool = False
     stop_at_first: bool = False
+    repeat_share: float = Field(default=0.05, ge=0, le=1)
     stall_seconds: float = Field(default=30.0, gt=0)
     scenario: ScenarioTable = ScenarioTable()  # type: ignore[valid-type]
     workload: dict[str, ScenarioTable] = {}  # type: ignore[valid-type]
@@ -55,8 +56,8 @@ class StressConfig:
     """The file it came from; empty: none."""
     versions: tuple[str, ...] = (versions.NEWEST,)
     workloads: tuple[str, ...] = (WORKLOADS[0],)
-    runtime: str = THREADS
-    strategy: str = "random"
+    runtime: str = CONTROLLED
+    strategy: str = DEFAULT
     seed: int = 1
     seconds: float | None = None
     """For all runs together."""
@@ -71,6 +72,8 @@ class StressConfig:
     """Only this execution of each run."""
     keep_journals: bool = False
     stop_at_first: bool = False
+    repeat_share: float = 0.05
+    """Controlled runtime: of the executions, those whose schedule is run twice."""
     stall_seconds: float = 30.0
     scenario: dict[str, Any] = field(default_factory=dict)
     """Keys of Scenario, for all workloads."""
@@ -97,6 +100,7 @@ class StressConfig:
                 checks=self.checks,
                 expect=self.expect,
                 keep_journals=self.keep_journals,
+                repeat_share=self.repeat_share,
                 stall_seconds=self.stall_seconds,
             )
             for version in self.versions
@@ -164,6 +168,7 @@ class StressConfig:
             "execution": self.execution,
             "keep_journals": self.keep_journals,
             "stop_at_first": self.stop_at_first,
+            "repeat_share": self.repeat_share,
             "stall_seconds": self.stall_seconds,
         }
         tables = {"": top, "scenario": dict(sorted(self.scenario.items()))}

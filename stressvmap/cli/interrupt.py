@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -44,3 +46,13 @@ class Interrupt:
             )
         elif self.count > 2:
             os._exit(STOPPED_STATUS)
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt as Ctrl-C does: for a command that has nothing to keep."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -12,6 +12,7 @@ import typer
 from stressvmap.checks.registry import EFFICIENCY_NAMES
 from stressvmap.errors import ConfigError
 from stressvmap.scenario import WORKLOADS
+from stressvmap.sched.portfolio import STRATEGIES
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output, nothing else.")]
 Verbose = Annotated[
@@ -47,9 +48,15 @@ Workloads = Annotated[
     typer.Option("--workload", metavar="NAME", help=f"Of {', '.join(WORKLOADS)} (repeatable; default: mixed)."),
 ]
 Runtime = Annotated[
-    str | None, typer.Option(metavar="threads|controlled", help="Free-running threads, or switches the seed decides.")
+    str | None,
+    typer.Option(
+        metavar="controlled|threads", help="Switches that a strategy decides (default), or free-running threads."
+    ),
 ]
-Strategy = Annotated[str | None, typer.Option(metavar="S", help="Of the controlled runtime: random.")]
+Strategy = Annotated[
+    str | None,
+    typer.Option(metavar="S", help=f"Who decides the switches: {', '.join(STRATEGIES)}; several with commas, in turn."),
+]
 Cpus = Annotated[int | None, typer.Option(metavar="N", help="Simulated CPUs.")]
 BlockBits = Annotated[
     int | None, typer.Option(metavar="N", help="Pages of a vmap block; max_alloc follows, unless a file sets it.")
@@ -69,6 +76,9 @@ StopAtFirst = Annotated[
 Expect = Annotated[
     list[str] | None,
     typer.Option(metavar="CHECK", help="Exit 0 if just these fire (repeatable; CHECK[:FINGERPRINT], known, or none)."),
+]
+Twice = Annotated[
+    bool, typer.Option("--twice", help="Run each schedule twice and compare the journals (default: 5 % of them).")
 ]
 KeepJournals = Annotated[bool, typer.Option("--keep-journals", help="Keep the journal of every execution.")]
 

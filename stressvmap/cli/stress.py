@@ -46,6 +46,7 @@ def stress(
     execution: opt.Execution = None,
     jobs: opt.Jobs = None,
     stop_at_first: opt.StopAtFirst = False,
+    twice: opt.Twice = False,
     expect: opt.Expect = None,
     limit: opt.Limits = None,
     keep_journals: opt.KeepJournals = False,
@@ -54,17 +55,19 @@ def stress(
     verbose: opt.Verbose = 0,
     quiet: opt.Quiet = False,
 ) -> int:
-    """Hammer versions with worker threads on simulated CPUs, and check what every CPU may still translate.
+    """Hammer versions with workers on simulated CPUs, and check what every CPU may still translate.
 
     Exit status: 0 nothing violated, 1 violated, 2 bad input, 3 harness failed, 4 inconclusive, 130 stopped.
 
     \b
     Example: the real bug of v6.4 in ten seconds
         stressvmap stress --version v6.4
-    Example: your own patch, under switches that its seed decides
-        stressvmap stress --version ./my_patch.py:MyPatch --runtime controlled --seed 7
+    Example: your own patch
+        stressvmap stress --version ./my_patch.py:MyPatch --seed 7
     Example: one execution again, that a finding named
-        stressvmap stress --version v6.5 --workload fill-block --runtime controlled --seed 11 --execution 10
+        stressvmap stress --version v6.5 --workload fill-block --seed 11 --execution 10
+    Example: let the operating system choose the switches
+        stressvmap stress --version v6.4 --runtime threads
     Example: what `make stress` does
         stressvmap stress --config configs/stress.toml
     """
@@ -85,6 +88,7 @@ def stress(
         "execution": execution,
         "stop_at_first": stop_at_first or None,
         "keep_journals": keep_journals or None,
+        "repeat_share": 1.0 if twice else None,
     }
     scenario = {
         "cpus": ("--cpus", cpus),

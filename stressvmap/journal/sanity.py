@@ -129,6 +129,7 @@ _HEADER: Final[dict[str, Callable[[Any], bool]]] = {
     "possible": _are_cpus,
     "online": _are_cpus,
     "tasks": _are_tasks,
+    "is_sequential": lambda value: isinstance(value, bool),
     "seed": lambda value: _is_integer(value, -NUMBER_MAX, NUMBER_MAX),
     "execution": lambda value: _is_integer(value, 0, NUMBER_MAX),
 }

@@ -17,6 +17,7 @@ from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.rbtree import AreaTree, RbNode
 from stressvmap.kernel.struct import POISON, Struct
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
+from stressvmap.runtime.access import CHANGES, LOOKS
 
 BUSY: Final = "busy"
 LAZY: Final = "lazy"
@@ -37,12 +38,24 @@ class AreaNode(RbNode):
 class VmapArea(Struct):
     """struct vmap_area: addresses [va_start, va_end). The journal shows them as pages."""
 
-    __slots__ = ("node",)
+    __slots__ = ("_node",)
     STRUCT = "vmap_area"
+    SHOWS_INTEGERS = False
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        self.node: AreaNode | None = None
+        self._node: AreaNode | None = None
+
+    @property
+    def node(self) -> AreaNode | None:
+        """Its rb_node, as a tree operation reads it: unannounced."""
+        self.machine.runtime.note((self.id, "rb_node"), LOOKS)
+        return self._node
+
+    @node.setter
+    def node(self, value: AreaNode | None) -> None:
+        self.machine.runtime.note((self.id, "rb_node"), CHANGES)
+        self._node = value
 
     def shown(self, field: str, value: Any) -> int:
         """Addresses as pages."""
@@ -95,6 +108,7 @@ class VmapArea(Struct):
         return self._raw("va_end")
 
     def _raw(self, field: str) -> int:
+        self.machine.runtime.note((self.id, field), LOOKS)
         if field not in self.values:
             self.machine.record(UNINITIALISED, self.id, field, 0)
             return POISON
@@ -227,8 +241,8 @@ class VmapTree:
             left_start = node.rb_start
             self._resize(hole, end, node.rb_end)
             spare.values["va_start"], spare.values["va_end"] = left_start, start
-            spare.node = AreaNode(left_start, start, spare, self.tree)
-            self.tree.insert(spare.node)
+            spare.node = node = AreaNode(left_start, start, spare, self.tree)
+            self.tree.insert(node)
         self._went(start, end, "block" if align > PAGE_SIZE else "area")
         return start
 
@@ -236,8 +250,8 @@ class VmapTree:
         """vmap_init_free_space: the whole window, before anything runs."""
         area = VmapArea(self.machine)
         area.values["va_start"], area.values["va_end"] = start, end
-        area.node = AreaNode(start, end, area, self.tree)
-        self.tree.insert(area.node)
+        area.node = node = AreaNode(start, end, area, self.tree)
+        self.tree.insert(node)
 
     # -- inside -------------------------------------------------------------------------------------------
 
@@ -256,20 +270,24 @@ class VmapTree:
             settled = VmapArea(self.machine)
             settled.values["va_start"], settled.values["va_end"] = area.start_raw(), area.end_raw()
             area.recycle(settled)
-        settled.node = AreaNode(settled.start_raw(), settled.end_raw(), settled, self.tree)
-        self.tree.insert(settled.node)
+        settled.node = node = AreaNode(settled.start_raw(), settled.end_raw(), settled, self.tree)
+        self.tree.insert(node)
         return settled
 
     def _resize(self, area: VmapArea, start: int, end: int) -> None:
-        assert area.node is not None
-        area.values["va_start"] = area.node.rb_start = start
-        area.values["va_end"] = area.node.rb_end = end
-        self.tree.changed(area.node)
+        node, note = area.node, self.machine.runtime.note
+        assert node is not None
+        note((area.id, "va_start"), CHANGES)
+        note((area.id, "va_end"), CHANGES)
+        area.values["va_start"] = node.rb_start = start
+        area.values["va_end"] = node.rb_end = end
+        self.tree.changed(node)
 
     def _unlink(self, area: VmapArea) -> None:
         """rb_erase follows the node's own links: who is wrong about the tree takes it out of the one that it is in."""
-        assert area.node is not None
-        area.node.tree.erase(area.node)
+        node = area.node
+        assert node is not None
+        node.tree.erase(node)
         area.node = None
         self.machine.record(TREE_ERASE, area.id, self.name, 0)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from stressvmap.journal.events import LIST_ADD, LIST_CORRUPT, LIST_DEL, READ, READ_ONCE, WRITE, WRITE_ONCE
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.struct import Struct
+from stressvmap.runtime.access import LOOKS
 
 
 class ListHead:
@@ -58,6 +59,15 @@ class ListHead:
         self.prev = node
         self.machine.record(kind, self.owner.id, self.prev_field, 0 if node is None else node.owner.id)
 
+    def points_to(self, next: ListHead | None, prev: ListHead | None) -> bool:
+        """Whether its links are these; a look of CONFIG_DEBUG_LIST, not of the kernel, and so no point. None: any."""
+        note, owner_id = self.machine.runtime.note, self.owner.id
+        if next is not None:
+            note((owner_id, self.next_field), LOOKS)
+        if prev is not None:
+            note((owner_id, self.prev_field), LOOKS)
+        return (next is None or self.next is next) and (prev is None or self.prev is prev)
+
     def _announce(self, kind: int, field: str) -> None:
         owner = self.owner
         self.machine.runtime.point(kind, owner.id, field)
@@ -86,8 +96,8 @@ def _list_add(new: ListHead, head: ListHead, publish: int) -> None:
     prev = head.load_prev(READ)
     machine.BUG_ON(prev is None, f"list_add to an uninitialised {head.field}")
     assert prev is not None
-    if head.prev is not prev or prev.next is not head or new is prev or new is head:
-        culprit = prev if prev.next is not head else head
+    if not head.points_to(None, prev) or not prev.points_to(head, None) or new is prev or new is head:
+        culprit = prev if not prev.points_to(head, None) else head
         machine.record(LIST_CORRUPT, new.owner.id, new.field, culprit.owner.id)
     new.store_next(WRITE, head)
     new.store_prev(WRITE, prev)
@@ -115,9 +125,9 @@ def _list_del(node: ListHead) -> None:
     machine = node.machine
     prev = node.load_prev(READ)
     following = node.load_next(READ)
-    is_broken = prev is None or following is None or prev.next is not node or following.prev is not node
-    if is_broken:
-        culprit = prev if prev is None or prev.next is not node else following
+    is_left_broken = prev is None or not prev.points_to(node, None)
+    if is_left_broken or following is None or not following.points_to(None, node):
+        culprit = prev if is_left_broken else following
         machine.record(LIST_CORRUPT, node.owner.id, node.field, 0 if culprit is None else culprit.owner.id)
     machine.BUG_ON(prev is None or following is None, f"list_del of a poisoned {node.field}")
     assert prev is not None

@@ -11,10 +11,11 @@ from types import TracebackType
 from stressvmap.journal.events import ASSERT_HELD, LOCK, LOCK_WAIT, TRYLOCK_FAILED, UNLOCK
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.struct import Struct
+from stressvmap.runtime.access import LOOKS, Waitable
 from stressvmap.runtime.task import Task
 
 
-class Lock:
+class Lock(Waitable):
     """What a spinlock and a mutex share. `inside` is the object that embeds it, whose id names it; `lock_class` is
     lockdep's key.
 
@@ -30,11 +31,21 @@ class Lock:
         self.owner: Task | None = None
         self.waiters: list[Task] = []
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody owns it."""
+        return self.owner is None
+
+    def is_contended(self) -> bool:
+        """spin_is_contended: whether somebody has tried in vain to get it."""
+        self.machine.runtime.note(("waiters", self.inside.id, self.lock_class), LOOKS)
+        return bool(self.waiters)
+
     def _acquire(self) -> None:
         machine = self.machine
         runtime = machine.runtime
         inside = self.inside
-        runtime.point(LOCK, inside.id, self.lock_class)
+        runtime.point_before(self, LOCK, inside.id, self.lock_class)
         task = runtime.current
         waited = 0
         while True:
@@ -51,7 +62,7 @@ class Lock:
             runtime.park()
         self.owner = task
         task.held.append(self)
-        machine.record(LOCK, inside.id, self.lock_class, waited)
+        machine.append((LOCK, task.id, task.cpu, task.function, inside.id, self.lock_class, waited))
 
     def _release(self) -> None:
         machine = self.machine
@@ -62,16 +73,20 @@ class Lock:
             inside.touch(UNLOCK, self.lock_class)
         task = runtime.current
         owner = self.owner
-        machine.record(UNLOCK, inside.id, self.lock_class, 0 if owner is None else owner.id)
-        if owner is not None and self in owner.held:
-            owner.held.remove(self)
+        owner_id = 0 if owner is None else owner.id
+        machine.append((UNLOCK, task.id, task.cpu, task.function, inside.id, self.lock_class, owner_id))
+        if owner is not None:
+            held = owner.held
+            if held and held[-1] is self:  # nearly always: locks nest
+                held.pop()
+            elif self in held:
+                held.remove(self)
         self.owner = None
         if self.waiters:
             waiters = self.waiters
             self.waiters = []
             for waiter in waiters:
                 runtime.wake(waiter)
-        assert task is runtime.current
 
     def assert_held(self) -> None:
         """lockdep_assert_held: the check decides whether it is."""

@@ -21,6 +21,7 @@ from stressvmap.journal.events import (
     Event,
 )
 from stressvmap.program import Fault, Migration
+from stressvmap.runtime.access import CHANGES, EVERYTHING
 from stressvmap.runtime.runtime import DEADLOCK, DONE, Runtime
 from stressvmap.runtime.task import NEVER, BugOn, Task
 
@@ -145,7 +146,7 @@ class Machine:
     def local_irq_disable(self) -> None:
         """Interrupts of this CPU wait from here on."""
         self.preempt_disable()
-        self.runtime.irqs_off.add(self.runtime.current.cpu)
+        self.runtime.disable_irqs(self.runtime.current.cpu)
 
     def local_irq_enable(self) -> None:
         """Let them in again."""
@@ -167,6 +168,7 @@ class Machine:
 
     def _migrate(self, task: Task) -> None:
         """Move `task` if it is preemptible; else its next point asks again."""
+        self.runtime.note(EVERYTHING, CHANGES)
         if task.preempt_count or task.is_interrupt:
             return
         plan = self.migrations[task.id]
@@ -178,6 +180,7 @@ class Machine:
         """Move a preemptible task to an online CPU; the current one goes on when that CPU is free. Returns whether
         it moved.
         """
+        self.runtime.note(EVERYTHING, CHANGES)
         is_moved = self._move(task, cpu)
         if is_moved and task is self.runtime.current:
             self.runtime.wait_for_cpu()
@@ -187,7 +190,7 @@ class Machine:
         if cpu == task.cpu or cpu not in self.online:
             return False
         old = task.cpu
-        task.cpu = cpu
+        self.runtime.place(task, cpu)
         self.append((MIGRATED, task.id, cpu, task.function, old, "", cpu))
         return True
 

@@ -27,6 +27,7 @@ from stressvmap.journal.events import (
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.slab import PTE_ALLOC
 from stressvmap.ranges import PAGE_SHIFT
+from stressvmap.runtime.access import CHANGES, FREES, LOOKS, NEEDS, Waitable
 from stressvmap.runtime.task import Task
 
 EBUSY: Final = 16
@@ -50,6 +51,7 @@ class Frames:
 
     def alloc(self) -> int:
         """A frame with a new owner."""
+        self.machine.runtime.note(("frames",), CHANGES)
         if self._free:
             frame = self._free.pop()
         else:
@@ -62,6 +64,7 @@ class Frames:
 
     def free(self, frame: int) -> None:
         """The frame belongs to the page allocator again. One that does already is not freed twice (bad_page)."""
+        self.machine.runtime.note(("frames",), CHANGES)
         if self.machine.WARN_ON(frame not in self.owned, "a page is freed that nobody owns"):
             return
         self.owned.remove(frame)
@@ -118,6 +121,7 @@ class Memory:
         first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
         machine.record(UNMAP_BEGIN, first, "", last)
         for page in range(first, last):
+            machine.runtime.note(("pte", page), LOOKS)
             if page in self.table:
                 machine.runtime.point(PTE_CLEAR, -page, "pte")
                 frame = self.table.pop(page, None)
@@ -177,10 +181,12 @@ class Memory:
         if self.ceiling and not 0 <= last - first <= self.ceiling:
             first, last = 0, FULL_END
         machine.preempt_disable()
+        runtime.note(("flushes",), CHANGES)
+        runtime.note(("online",), LOOKS)
         self._flushes += 1
         number = self._flushes
         machine.record(FLUSH_BEGIN, first, number, last)
-        request = _FlushRequest(first, last, runtime.current)
+        request = _FlushRequest(number, first, last, runtime.current)
         own = runtime.current.cpu
         for cpu in machine.online:
             if cpu != own:
@@ -189,6 +195,7 @@ class Memory:
                     continue
                 request.unanswered.append(self.interrupt_tasks[cpu])
                 machine.record(IPI_SEND, number, "", cpu)
+                runtime.note(("requests", cpu), CHANGES)
                 self._requests[cpu].append(request)
                 runtime.wake(self.interrupt_tasks[cpu])
         runtime.point(TLB_INVALIDATE, 0, "tlb")
@@ -196,6 +203,8 @@ class Memory:
         task = runtime.current
         task.blocked_object, task.blocked_class, task.blocked_owner = 0, "answers to a TLB flush", 0
         task.awaited = request.unanswered
+        runtime.point_before(request, 0, 0, "answers")
+        runtime.note(("answers", number), NEEDS)
         while request.unanswered:
             runtime.park()
         task.awaited = ()
@@ -208,12 +217,15 @@ class Memory:
         runtime = machine.runtime
         requests = self._requests[cpu]
         task = runtime.current
+        runtime.note(("requests", cpu), CHANGES)
         while requests:
             runtime.pin(task)
             task.preempt_count += 1
             runtime.point(TLB_INVALIDATE, 0, "tlb")
+            runtime.note(("requests", cpu), CHANGES)
             request = requests.pop(0)
             self._invalidate(cpu, request.first, request.last)
+            runtime.note(("answers", request.number), FREES)
             request.unanswered.remove(task)
             task.preempt_count -= 1
             runtime.unpin(task)
@@ -236,13 +248,19 @@ class Memory:
         self.machine.record(TLB_INVALIDATE, first, "", last)
 
 
-class _FlushRequest:
+class _FlushRequest(Waitable):
     """One flush under way: `unanswered` are the interrupts of the CPUs that have not handled it."""
 
-    __slots__ = ("first", "initiator", "last", "unanswered")
+    __slots__ = ("first", "initiator", "last", "number", "unanswered")
 
-    def __init__(self, first: int, last: int, initiator: Task) -> None:
+    def __init__(self, number: int, first: int, last: int, initiator: Task) -> None:
+        self.number = number
         self.first = first
         self.last = last
         self.initiator = initiator
         self.unanswered: list[Task] = []
+
+    @property
+    def is_free(self) -> bool:
+        """Whether every CPU has answered."""
+        return not self.unanswered

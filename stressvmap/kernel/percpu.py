@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from stressvmap.kernel.machine import Machine
+from stressvmap.runtime.access import CHANGES
 
 T = TypeVar("T")
 
@@ -24,6 +25,8 @@ class PerCpu(Generic[T]):
 
     def per_cpu(self, cpu: int) -> T:
         """per_cpu(variable, cpu)."""
+        if cpu not in self.machine.possible:
+            self.machine.runtime.note(("per-cpu", self.name, cpu), CHANGES)
         if cpu not in self._instances:
             self.machine.WARN_ON(True, "per-CPU data of a CPU that is not possible")
             self._instances[cpu] = self._make(cpu)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from stressvmap.journal.events import KFREE_RCU, RCU_READ_LOCK, RCU_READ_UNLOCK, RCU_WAIT, RCU_WAIT_OVER
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.struct import Struct
+from stressvmap.runtime.access import CHANGES, LOOKS
 from stressvmap.runtime.task import Task
 
 
@@ -33,7 +34,6 @@ class Rcu:
         self.task = task
         self._waiting: list[_Callback] = []
         self._ready: list[_Callback] = []
-        self._waits = 0
         task.body = self._serve
         machine.quiescent = self._leave
 
@@ -92,13 +92,15 @@ class Rcu:
         machine.record(RCU_WAIT_OVER, number, "synchronize_rcu", 0)
 
     def _begin_wait(self, what: str) -> int:
-        self._waits += 1
-        self.machine.record(RCU_WAIT, self._waits, what, 0)
-        return self._waits
+        number = self.machine.name_object()
+        self.machine.record(RCU_WAIT, number, what, 0)
+        return number
 
     def _after_readers(self, run: Callable[[], None]) -> Collection[Task]:
         """Queue `run` behind the readers that are inside now; returns those of them that have not left, at any time."""
         runtime = self.machine.runtime
+        for task in runtime.tasks:
+            runtime.note(("reader", task.id), LOOKS)
         readers = {task for task in runtime.tasks if task.rcu_depth > 0 or task.preempt_count > 0}
         self._queue(_Callback(readers, run))
         return readers
@@ -109,6 +111,7 @@ class Rcu:
         return not self._waiting and not self._ready
 
     def _queue(self, callback: _Callback) -> None:
+        self.machine.runtime.note(("callbacks",), CHANGES)
         if callback.readers:
             self._waiting.append(callback)
         else:
@@ -117,11 +120,14 @@ class Rcu:
 
     def _leave(self, task: Task) -> None:
         """`task` is in no reader section any more."""
+        self.machine.runtime.note(("reader", task.id), CHANGES)
         if not self._waiting:
             return
         still: list[_Callback] = []
         ended = False
         for callback in self._waiting:
+            if task in callback.readers:
+                self.machine.runtime.note(("callbacks",), CHANGES)
             callback.readers.discard(task)
             if callback.readers:
                 still.append(callback)
@@ -136,5 +142,6 @@ class Rcu:
         """Body of the callback task (kthread rcuog)."""
         while self._ready:
             self.machine.runtime.point(KFREE_RCU, 0, "callback")
+            self.machine.runtime.note(("callbacks",), CHANGES)
             if self._ready:
                 self._ready.pop(0).run()

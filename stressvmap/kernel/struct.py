@@ -19,9 +19,11 @@ from stressvmap.journal.events import (
     WRITE_ONCE,
 )
 from stressvmap.kernel.machine import Machine
+from stressvmap.runtime.access import CHANGES, LOOKS
 
 POISON: Final = 0x6B6B6B6B
 """What an integer field reads as before anybody wrote it."""
+_UNWRITTEN: Final = object()
 
 
 class Struct:
@@ -33,6 +35,8 @@ class Struct:
 
     __slots__ = ("id", "is_dead", "machine", "successor", "values")
     STRUCT: ClassVar[str] = "struct"
+    SHOWS_INTEGERS: ClassVar[bool] = True
+    """Whether the journal says of an integer field what it is, so that `shown` need not be asked."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -54,30 +58,35 @@ class Struct:
 
     def _load(self, kind: int, field: str) -> Any:
         machine = self.machine
-        machine.runtime.point(kind, self.id, field)
-        values = self.values
-        if self.is_dead:
-            machine.record(DEAD_ACCESS, self.id, field, kind)
-            if self.successor is not None:
-                values = self.successor.values
-        if field in values:
-            value = values[field]
-        else:
+        runtime = machine.runtime
+        runtime.point(kind, self.id, field)
+        values = self._dead_values(kind, field, LOOKS) if self.is_dead else self.values
+        value = values.get(field, _UNWRITTEN)
+        if value is _UNWRITTEN:
             machine.record(UNINITIALISED, self.id, field, 0)
             value = POISON
-        machine.record(kind, self.id, field, self.shown(field, value))
+        shown = value if type(value) is int and self.SHOWS_INTEGERS else self.shown(field, value)
+        task = runtime.current  # `record` written out, here and in `_store`: half of all points are one of these two
+        machine.append((kind, task.id, task.cpu, task.function, self.id, field, shown))
         return value
 
     def _store(self, kind: int, field: str, value: Any) -> None:
         machine = self.machine
-        machine.runtime.point(kind, self.id, field)
-        values = self.values
-        if self.is_dead:
-            machine.record(DEAD_ACCESS, self.id, field, kind)
-            if self.successor is not None:
-                values = self.successor.values
+        runtime = machine.runtime
+        runtime.point(kind, self.id, field)
+        values = self._dead_values(kind, field, CHANGES) if self.is_dead else self.values
         values[field] = value
-        machine.record(kind, self.id, field, self.shown(field, value))
+        shown = value if type(value) is int and self.SHOWS_INTEGERS else self.shown(field, value)
+        task = runtime.current
+        machine.append((kind, task.id, task.cpu, task.function, self.id, field, shown))
+
+    def _dead_values(self, kind: int, field: str, use: int) -> dict[str, Any]:
+        """Tell of an access to this dead object; what it finds there."""
+        self.machine.record(DEAD_ACCESS, self.id, field, kind)
+        if self.successor is None:
+            return self.values
+        self.machine.runtime.note((self.successor.id, field), use)
+        return self.successor.values
 
     def read(self, field: str) -> Any:
         """A plain read."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from stressvmap.journal.events import WORK_BEGIN, WORK_END, WORK_QUEUE
 from stressvmap.kernel.machine import Machine
+from stressvmap.runtime.access import CHANGES
 from stressvmap.runtime.task import Task
 
 
@@ -38,6 +39,7 @@ class Workqueue:
         """Queue `work`; False if it is queued already."""
         machine = self.machine
         machine.runtime.point(WORK_QUEUE, 0, work.name)
+        machine.runtime.note(("works",), CHANGES)
         if work.is_pending:
             return False
         work.is_pending = True
@@ -53,12 +55,14 @@ class Workqueue:
         """Body of a kworker."""
         machine = self.machine
         while True:
+            machine.runtime.note(("works",), CHANGES)
             work = next((work for work in self._queue if work not in self._running), None)
             if work is None:
                 return
             self._queue.remove(work)
             self._running.append(work)
             machine.runtime.point(WORK_BEGIN, 0, work.name)
+            machine.runtime.note(("works",), CHANGES)
             work.is_pending = False
             machine.record(WORK_BEGIN, 0, work.name, 0)
             work.function()

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from stressvmap.journal.events import XA_ERASE, XA_LOAD, XA_STORE
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.struct import Struct
+from stressvmap.runtime.access import LOOKS
 
 ENOMEM = 12
 EBUSY = 16
@@ -42,6 +43,7 @@ class XArray(Struct, Generic[T]):
             return -ENOMEM
         self.machine.runtime.point(XA_STORE, self.id, "")
         if index in self.entries:
+            self.machine.runtime.note(("entries", self.id), LOOKS)
             return -EBUSY
         self.entries[index] = entry
         self.machine.record(XA_STORE, self.id, index, entry.id)
@@ -59,6 +61,7 @@ class XArray(Struct, Generic[T]):
         index = 0
         while True:
             self.machine.runtime.point(XA_LOAD, self.id, "")
+            self.machine.runtime.note(("entries", self.id), LOOKS)
             found = min((i for i in self.entries if i >= index), default=-1)
             if found < 0:
                 self.machine.record(XA_LOAD, self.id, index, 0)

@@ -100,6 +100,7 @@ def _table(title: str, progress: Progress) -> Table:
     rows: list[tuple[str | Text, str | Text, str | Text, str | Text]] = [
         ("operations/s", rate(progress.operations, progress.seconds), "flushes", f"{progress.flushes:,}"),
         ("executions", f"{progress.schedules:,}", "pages flushed", f"{progress.flushed_pages:,}"),
+        ("distinct journals", f"{progress.distinct_journals:,}", "next is new", f"{progress.unseen:.0%}"),
         ("distinct violations", Text(f"{known} known, ") + new, "pages owed", f"{progress.owed_pages:,}"),
     ]
     for row in rows:
@@ -119,7 +120,8 @@ def in_words(progress: Progress) -> str:
     """Progress as one line."""
     return (
         f"{progress.seconds:.0f} s, {progress.schedules:,} executions, {rate(progress.operations, progress.seconds)}"
-        f" operations/s, {progress.flushes:,} flushes, {progress.flushed_pages:,} pages flushed"
+        f" operations/s, {progress.distinct_journals:,} distinct journals (the next is new: {progress.unseen:.0%}),"
+        f" {progress.flushes:,} flushes, {progress.flushed_pages:,} pages flushed"
         f" ({progress.owed_pages:,} owed),"
         f" {progress.violations} distinct violations ({progress.unknown} new), {progress.phase}"
     )

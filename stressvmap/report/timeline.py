@@ -24,10 +24,8 @@ _OBJECT_SHIFT: Final = 20
 _OBJECT_NUMBER: Final = (1 << _OBJECT_SHIFT) - 1
 _ADDRESS_MASK: Final = (1 << 64) - 1
 
-_RANGE_KINDS: Final = frozenset({
-    ev.FLUSH_ARGS, ev.UNMAP_BEGIN, ev.UNMAP_END, ev.TLB_INVALIDATE, ev.FLUSH_BEGIN, ev.FLUSH_END,
-    ev.SPACE_OUT, ev.SPACE_BACK, ev.AUDIT_AREA,
-})  # fmt: skip
+_RANGE_KINDS: Final = frozenset({ev.FLUSH_ARGS, ev.UNMAP_BEGIN, ev.UNMAP_END, ev.TLB_INVALIDATE, ev.FLUSH_BEGIN,
+    ev.FLUSH_END, ev.SPACE_OUT, ev.SPACE_BACK, ev.AUDIT_AREA})  # fmt: skip
 """a and c are a range of pages."""
 _PAGE_KINDS: Final = frozenset({ev.PTE_SET, ev.PTE_CLEAR, ev.PTE_BUSY, ev.TLB_FILL, ev.TLB_READ})
 """a is a page."""
@@ -110,6 +108,8 @@ _WORDS: Final[dict[int, str]] = {
     ev.SLOT_PUT: "puts its mapping into slot {e.a}",
     ev.SLOT_TAKE: "takes the mapping from slot {e.a}",
     ev.IPI_SEND: "interrupts CPU {e.c} for flush {e.a}",
+    ev.RCU_WAIT: "{e.b} {e.a}: waits for the readers that are inside",
+    ev.RCU_WAIT_OVER: "{e.b} {e.a}: they have left",
     ev.PREEMPT: "{e.b}: preempt count {e.a}",
     ev.API_BEGIN: "calls {e.b}{e.call_span}",
     ev.API_END: "{e.b} returns{e.return_span}",
@@ -130,6 +130,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.CPU_ONLINE: "CPU {e.a} comes online",
     ev.STOPPED: "the execution stops: {e.b}",
     ev.BLOCKED: "is blocked: {e.lock}{e.holder}",
+    ev.RUNNABLE: "could have gone on",
     ev.AUDIT_BEGIN: "audit begins ({e.b})",
     ev.AUDIT_FIELD: "audit: {e.field} = {e.value}",
     ev.AUDIT_LISTED: "audit: {e.object} is on the {e.b} list of CPU {e.c}",

@@ -10,14 +10,14 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.text import Text
 
-from stressvmap.config import CONTROLLED
+from stressvmap.config import CONTROLLED, THREADS
 from stressvmap.report.saved import CONFIG_FILE, Summary
 from stressvmap.report.table import by_version, table
 from stressvmap.result import CLEAN, INCONCLUSIVE, VIOLATED, Finding, RunResult
@@ -123,7 +123,11 @@ def _finding(entry: _Merged, runs: Sequence[RunResult], folder: Path | None, tol
     if finding.journal:
         yield Text(f"    evidence:    {journal_path(finding, folder)}")
         yield Text(f"    look closer: {look_closer(finding, folder)}", no_wrap=True)
-    if folder is not None and (folder / CONFIG_FILE).exists() and runs[0].command == "stress":
+    if folder is not None and finding.schedule:
+        path = shlex.quote(str(folder / finding.schedule))
+        found = "  (found by a search: the same program, the same mechanism)" if runs[0].runtime == THREADS else ""
+        yield Text(f"    replay:      {program()} replay {path}{found}", no_wrap=True)
+    elif folder is not None and (folder / CONFIG_FILE).exists() and runs[0].command == "stress":
         yield from (Text(f"    {line}", no_wrap=True) for line in again(entry, runs[0], folder))
 
 
@@ -185,6 +189,11 @@ def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
         f"{sum(run.seconds for run in runs):.1f} s",
     ]
     yield Text(f"  checked: {', '.join(part for part in parts if part)}")
+    if len(runs) == 1 and runs[0].coverage:
+        yield Text(f"  covered: {_covered(runs[0].coverage)}")
+    repeated = sum(run.repeated for run in runs)
+    if repeated and not any(run.inconclusive for run in runs):
+        yield Text(f"  {_counted(repeated, 'schedule')} run twice: the same journal each time")
     windows: dict[str, list[int]] = {}
     for run in runs:
         for name, (opened, entered) in run.windows.items():
@@ -194,6 +203,17 @@ def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
     if windows:
         told = [f"{name} {entered:,} of {opened:,}" for name, (opened, entered) in windows.items()]
         yield Text(f"  another task stepped into: {'; '.join(told)}")
+
+
+def _covered(coverage: Mapping[str, Any]) -> str:
+    """What of the space of executions was seen, and how much of it probably was not."""
+    about = "" if coverage["sampled_one_in"] == 1 else "about "
+    low, high = coverage["unseen_low"], coverage["unseen_high"]
+    return (
+        f"{about}{coverage['distinct_journals']:,} journals distinct by happens-before, {coverage['distinct_pairs']:,} "
+        f"pairs of points that met; the next execution shows another journal with probability "
+        f"{coverage['unseen_estimate']:.3f} ({low:.3f} to {high:.3f}; Good-Turing, no proof)"
+    )
 
 
 def _counted(count: int, singular: str, plural: str = "") -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 
+from stressvmap.runtime.access import Key, Waitable
 from stressvmap.runtime.task import Task, TaskKilled
 
 DONE = "done"
@@ -62,6 +63,24 @@ class Runtime:
         """A number in [0, n), part of the schedule: every random choice made during an execution comes from here."""
         raise NotImplementedError
 
+    def own_points(self) -> int:
+        """Scheduling points that the current task has announced in this execution; `Task.points` may be behind while
+        it runs.
+        """
+        return self.current.points
+
+    def note(self, key: Key, use: int) -> None:
+        """Tell how the current step uses something shared that neither its announced operation nor its journal
+        entries name (runtime/access.py). Of interest only to a runtime that explores.
+        """
+
+    def point_before(self, wait: Waitable, kind: int, object_id: int, field: str) -> None:
+        """A point after which the current task waits for `wait`."""
+        task = self.current
+        task.waits_for = wait
+        self.point(kind, object_id, field)
+        task.waits_for = None
+
     def spawn(self, task: Task) -> None:
         """Add a task to the execution. Its id must be new; `tasks` is kept ascending by id, the order of a
         schedule's choices.
@@ -95,9 +114,17 @@ class Runtime:
             del table[task.cpu]
         task.is_pinned = False
 
+    def disable_irqs(self, cpu: int) -> None:
+        """Interrupts of `cpu` cannot start from here on."""
+        self.irqs_off.add(cpu)
+
     def enable_irqs(self, cpu: int) -> None:
         """Interrupts of `cpu` can start again."""
         self.irqs_off.discard(cpu)
+
+    def place(self, task: Task, cpu: int) -> None:
+        """Put `task`, which is preemptible, on `cpu`."""
+        task.cpu = cpu
 
     def wait_for_cpu(self) -> None:
         """The current task was moved between two points: returns when its CPU is free for it."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from stressvmap.runtime.task import Task
@@ -29,6 +29,13 @@ class Strategy:
     """Share of executions whose schedule is to be run again, the two journals compared; None: as the run says. After
     `begin` it is this execution's.
     """
+
+    @property
+    def walk(self) -> Callable[[], float] | None:
+        """Of a strategy that at each point takes `enabled[int(number * len(enabled))]`, for one point, whatever has
+        happened: where its numbers in [0, 1) come from, so that a runtime can do that without asking. Else None.
+        """
+        return None
 
     @property
     def label(self) -> str:

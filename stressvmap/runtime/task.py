@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
+
+from stressvmap.runtime.access import Waitable
 
 NEVER = 1 << 62
 
@@ -43,12 +46,15 @@ class Task:
         "migrate_at",
         "name",
         "next_object",
+        "operation",
+        "operation_start",
         "pending_field",
         "pending_kind",
         "pending_object",
         "points",
         "preempt_count",
         "rcu_depth",
+        "waits_for",
     )
 
     def __init__(
@@ -79,6 +85,10 @@ class Task:
         self.rcu_depth = 0
         self.points = 0
         """Scheduling points it has announced in this execution."""
+        self.operation = -1
+        """Number of its program's operation that it performs, from 0; -1 before the first, and without a program."""
+        self.operation_start = 0
+        """`points` when that operation began."""
         self.migrate_at = NEVER
         """At this many points, or as soon after as it is preemptible, `Runtime.on_migrate` is asked to move it."""
         self.function = ""
@@ -96,7 +106,9 @@ class Task:
         """The task it waits for, 0: none in particular. It counts if `awaited` is empty."""
         self.awaited: Collection[Task] = ()
         """The tasks that it waits for, every one of them, where they are many."""
-        self.context: object = None
+        self.waits_for: Waitable | None = None
+        """What it must wait for before it can do its pending operation, if anything."""
+        self.context: Any = None
         """What the runtime needs to resume it."""
 
     def __repr__(self) -> str:

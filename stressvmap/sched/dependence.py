@@ -40,6 +40,8 @@ TREE_KINDS: Final = frozenset({TREE_INSERT, TREE_ERASE, TREE_FIND})
 _RCU: Final = frozenset({RCU_READ_LOCK, RCU_READ_UNLOCK, KFREE_RCU})
 _FLUSH: Final = frozenset({IPI_SEND, TLB_INVALIDATE})
 _WORK: Final = frozenset({WORK_QUEUE, WORK_BEGIN})
+FAR_REACHING: Final = _RCU | _FLUSH | _WORK | TREE_KINDS
+"""Two operations on different objects are dependent only if one of them is of these kinds."""
 
 
 def operation_of(task: Task) -> Operation:

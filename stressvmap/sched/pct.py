@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""PCT, probabilistic concurrency testing (Burckhardt, Kothari, Musuvathi, Nagarakatti, ASPLOS 2010).
+"""PCT, probabilistic concurrency testing (Burckhardt, Kothari, Musuvathi, Nagarakatte, ASPLOS 2010).
 
 Each task gets a random priority; the enabled task of the highest one runs; at d - 1 points, drawn uniformly from the k
 of a run, the running task's priority drops below all. A bug that d ordering constraints suffice for is hit by an

@@ -21,6 +21,8 @@ from stressvmap.sched.twice import Twice
 
 DEFAULT: Final = "mixed"
 TWICE: Final = "twice"
+DIGITS_MAX: Final = 9
+"""Of a whole number, leading zeroes included."""
 
 STRATEGIES: Final[dict[str, str]] = {
     "mixed": "a portfolio of the others, one drawn for each execution",
@@ -70,20 +72,20 @@ def _make_one(part: str, seed: int) -> Strategy:
             raise ConfigError(f"strategy: {part[:40]!r}: twice is enough")
         return Twice(_make_one(parameter, seed))
     if name not in _PLAIN:
-        raise ConfigError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}")
+        raise ConfigError(f"strategy: {name[:40]!r} is not one of {', '.join(STRATEGIES)}")
     if not colon:
         return _PLAIN[name](seed)
     if name not in _WITH_PARAMETER:
-        raise ConfigError(f"strategy: {part!r}: {name} has no parameter")
+        raise ConfigError(f"strategy: {part[:40]!r}: {name} has no parameter")
     try:
         return _WITH_PARAMETER[name](seed, parameter)
     except ValueError as error:
-        raise ConfigError(f"strategy: {part!r}: {error}") from None
+        raise ConfigError(f"strategy: {part[:40]!r}: {error}") from None
 
 
 def _whole(text: str, low: int, high: int) -> int:
-    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-        raise ValueError(f"{text!r} is no whole number between {low} and {high}")
+    if not (text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX and low <= int(text) <= high):
+        raise ValueError(f"{text[:40]!r} is no whole number between {low} and {high}")
     return int(text)
 
 
@@ -93,5 +95,5 @@ def _probability(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= STAY_MAX:
-        raise ValueError(f"{text!r} is no probability between 0 and {STAY_MAX}")
+        raise ValueError(f"{text[:40]!r} is no probability between 0 and {STAY_MAX}")
     return value

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stressvmap.runtime.task import Task
-from stressvmap.sched.dependence import NOTHING, Operation, are_dependent, operation_of
+from stressvmap.sched.dependence import FAR_REACHING, NOTHING, Operation, are_dependent, operation_of
 from stressvmap.sched.seeded import Seeded
 
 
@@ -28,7 +28,7 @@ class PosStrategy(Seeded):
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self._priorities: dict[int, float] = {}
-        """By id of the task: its pending operation's priority. None for a task whose operation was just executed."""
+        """By id of the task: its pending operation's priority. No entry for one that was just executed, or is new."""
         self._executed: Operation = NOTHING
         """The operation that the last answer let happen."""
 
@@ -42,12 +42,17 @@ class PosStrategy(Seeded):
         """The task of the enabled operation of highest priority, for that operation."""
         priorities = self._priorities
         executed = self._executed
+        executed_object = executed[1]
+        reaches_far = executed[0] in FAR_REACHING
         random = self._random.random
         best = -1.0
         chosen = enabled[0]
         for task in enabled:
             priority = priorities.get(task.id)
-            if priority is None or are_dependent(executed, operation_of(task)):
+            if priority is None or (
+                (reaches_far or task.pending_object == executed_object or task.pending_kind in FAR_REACHING)
+                and are_dependent(executed, operation_of(task))
+            ):
                 priority = priorities[task.id] = random()
             if priority > best:
                 best, chosen = priority, task

@@ -5,7 +5,7 @@ stating.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from stressvmap.runtime.task import Task
 from stressvmap.sched.seeded import Seeded
@@ -15,6 +15,11 @@ class RandomStrategy(Seeded):
     """Uniform random choice. Execution i depends on (seed, i) alone."""
 
     NAME = "random"
+
+    @property
+    def walk(self) -> Callable[[], float] | None:
+        """The random source of this execution; None for a subclass that decides otherwise, for it must be asked."""
+        return self._random.random if type(self).decide is RandomStrategy.decide else None
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """Any enabled task, for one point."""

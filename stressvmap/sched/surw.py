@@ -37,45 +37,46 @@ def area_of(operation: Operation) -> Area:
 
 
 class Profile(RandomStrategy):
-    """The trial run: counts the operations of each task by what they are on."""
+    """The trial run: counts the operations of each task."""
 
     NAME = "surw-trial"
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        self.counts: dict[Area, dict[int, int]] = {}
-        """By area, by task: operations."""
-        self.changed: set[Area] = set()
-        """Those on which some operation was more than a read."""
+        self._counts: dict[tuple[int, Operation], int] = {}
+        """By task and operation: how often it was let happen."""
         self._begun: dict[int, int] = {}
         """By task: its points when its pending operation was let happen; one that waits for a lock happens once."""
 
     def begin(self, execution: int) -> None:
         """Forget the last one."""
         super().begin(execution)
-        self.counts = {}
-        self.changed = set()
+        self._counts = {}
         self._begun = {}
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """As the random walk; the operation let happen is counted."""
-        task, points = super().decide(enabled, current, why_stopped)
+        task = enabled[int(self._random.random() * len(enabled))]
         if self._begun.get(task.id) != task.points:
             self._begun[task.id] = task.points
-            operation = operation_of(task)
-            area = area_of(operation)
-            by_task = self.counts.setdefault(area, {})
-            by_task[task.id] = by_task.get(task.id, 0) + 1
-            if not is_read(operation):
-                self.changed.add(area)
-        return task, points
+            key = task.id, (task.pending_kind, task.pending_object, task.pending_field)
+            self._counts[key] = self._counts.get(key, 0) + 1
+        return task, 1
 
-    def shared(self) -> list[Area]:
-        """Where two tasks met, and one changed something; sorted."""
+    def shared(self) -> list[tuple[Area, dict[int, int]]]:
+        """Where two tasks met and one changed something, sorted, with each task's number of operations there."""
+        counts: dict[Area, dict[int, int]] = {}
+        changed: set[Area] = set()
+        for (task_id, operation), count in sorted(self._counts.items()):
+            area = area_of(operation)
+            by_task = counts.setdefault(area, {})
+            by_task[task_id] = by_task.get(task_id, 0) + count
+            if not is_read(operation):
+                changed.add(area)
         return sorted(
-            area
-            for area, by_task in self.counts.items()
-            if area != NOWHERE and len(by_task) > 1 and area in self.changed
+            (area, by_task)
+            for area, by_task in counts.items()
+            if area != NOWHERE and len(by_task) > 1 and area in changed
         )
 
 
@@ -95,7 +96,9 @@ class SurwStrategy(Seeded):
         self._next: int | None = None
         """Id of the task whose interesting operation comes next; None: to be drawn."""
         self._since = 0
-        """Points when `_next` was drawn: after as many as the trial had it is drawn anew."""
+        """Points when an interesting operation last happened: if none does in as many as the whole trial had, the
+        next is drawn anew.
+        """
         self._begun: dict[int, int] = {}
         """By task: its points when its pending operation was let happen; one that waits for a lock happens once."""
 
@@ -119,36 +122,50 @@ class SurwStrategy(Seeded):
             self._left.pop(current.id, None)
             if current.id == self._next:
                 self._next = None
-        held = [task for task in enabled if self._is_interesting(task)]
         if self._next is None:
             self._draw_next(self._left)
-        free = [task for task in enabled if task.id == self._next or task not in held]
+        free, held = self._divide(enabled)
         if not free or (held and self.points - self._since > self._profile.points):
             self._draw_next({task.id: max(1, self._left.get(task.id, 0)) for task in held})
+            self._since = self.points
             free = [task for task in held if task.id == self._next]
         chosen = free[self.draw(len(free))]
-        if self._is_interesting(chosen):
-            self._left[chosen.id] = max(0, self._left.get(chosen.id, 0) - 1)
-            self._next = None
-        self._begun[chosen.id] = chosen.points
+        if self._begun.get(chosen.id) != chosen.points:
+            self._begun[chosen.id] = chosen.points
+            if area_of(operation_of(chosen)) == self._area:
+                self._left[chosen.id] = max(0, self._left.get(chosen.id, 0) - 1)
+                self._next = None
+                self._since = self.points
         return chosen, 1
 
     def _start(self) -> None:
         shared = self._profile.shared()
-        self._area = shared[self.draw(len(shared))] if shared else NOWHERE
-        self._left = dict(sorted(self._profile.counts.get(self._area, {}).items()))
+        self._area, self._left = shared[self.draw(len(shared))] if shared else (NOWHERE, {})
         self._next = None
         self._since = 0
         self._begun = {}
         self._is_started = True
 
-    def _is_interesting(self, task: Task) -> bool:
-        """Whether it is about to do an interesting operation; not one that it has begun and waits with."""
-        return area_of(operation_of(task)) == self._area and self._begun.get(task.id) != task.points
+    def _divide(self, enabled: Sequence[Task]) -> tuple[list[Task], list[Task]]:
+        """Those that may run, and those held back: about to do an interesting operation that is not next. One that
+        has begun its operation, and waits with it for a lock, is not held back.
+        """
+        object_id, tree = self._area
+        free: list[Task] = []
+        held: list[Task] = []
+        for task in enabled:
+            if object_id:
+                is_there = task.pending_object == object_id and task.pending_kind not in TREE_KINDS
+            else:
+                is_there = task.pending_field == tree and task.pending_kind in TREE_KINDS
+            if is_there and task.id != self._next and self._begun.get(task.id) != task.points:
+                held.append(task)
+            else:
+                free.append(task)
+        return free, held
 
     def _draw_next(self, weights: dict[int, int]) -> None:
         """Draw a task by weight; nobody if all weights are 0."""
-        self._since = self.points
         self._next = None
         at = self._random.random() * sum(weights.values())
         for task_id, weight in weights.items():

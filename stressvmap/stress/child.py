@@ -75,12 +75,13 @@ def _beat_of(engine: Engine) -> Beat:
     task = engine.runtime.current
     return Beat(
         execution=engine.execution,
-        points=tally.points + engine.runtime.points,
+        points=tally.points + engine.runtime.points + engine.searched,
         schedules=tally.schedules,
         operations=tally.operations,
         flushes=metrics.get("flush_calls", 0),
         flushed_pages=metrics.get("flushed_pages", 0),
         owed_pages=metrics.get("owed_pages", 0),
+        seen=engine.seen,
         fingerprints={fingerprint: finding.known for fingerprint, finding in list(tally.findings.items())},
         where=f"{task.name} in {task.function or 'no function'}",
     )

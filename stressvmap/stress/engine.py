@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.checks.costs import merge_metrics
+from stressvmap.checks.coverage import Tracer
+from stressvmap.checks.unseen import CoverageCount
 from stressvmap.config import CONTROLLED, THREADS, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.journal.journal import Journal
@@ -22,18 +24,25 @@ from stressvmap.program import Program
 from stressvmap.ranges import PageRange
 from stressvmap.result import Finding
 from stressvmap.runtime.runtime import STEPS_MAX, Runtime
-from stressvmap.runtime.strategy import Strategy
-from stressvmap.sched.controlled import ControlledRuntime
-from stressvmap.sched.random import RandomStrategy
+from stressvmap.runtime.strategy import Schedule
+from stressvmap.sched.portfolio import make_strategy
 from stressvmap.sched.threads import ThreadRuntime
+from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.judge import Judge
+from stressvmap.stress.repeat import difference, is_chosen
+from stressvmap.stress.replay import saved_from
+from stressvmap.stress.schedule_file import SavedSchedule, write_schedule
+from stressvmap.stress.search import find_schedule
 from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc import versions
 from stressvmap.vmalloc.backend import ModelBackend
 
+SEEN_EVERY: Final = 200
+"""Executions from one reckoning of the coverage to the next, for whoever watches."""
+SEARCH_SHARE: Final = 0.4
+"""Of a run's seconds: how much longer it may take to look for schedules of what its threads found, the new first."""
 FINDINGS_MAX: Final = 200
 """Distinct findings kept; a version that breaks more ways than that is not understood by listing them."""
-STRATEGIES: Final = {"random": RandomStrategy}
 
 
 @dataclass(slots=True)
@@ -52,6 +61,13 @@ class Tally:
     """Executions that reached steps_max."""
     first_gave_up: tuple[int, str] | None = None
     """The first of them: its number, and what its tasks were waiting for."""
+    repeated: int = 0
+    """Executions whose schedule was run a second time."""
+    diverged: int = 0
+    """Those of them whose journals were not the same."""
+    first_diverged: tuple[int, str] | None = None
+    """The first of these: its number, and what differed first."""
+    coverage: CoverageCount = field(default_factory=CoverageCount)
     dropped: int = 0
     """Violations that were not kept, for there were FINDINGS_MAX distinct findings already."""
 
@@ -62,12 +78,13 @@ class Tally:
         self.points += other.points
         for fingerprint, finding in other.findings.items():
             mine = self.findings.get(fingerprint)
-            if mine is None or finding.first_at_schedule < mine.first_at_schedule:
-                if mine is not None:
-                    finding.count += mine.count
+            if mine is None:
                 self.findings[fingerprint] = finding
-            else:
-                mine.count += finding.count
+                continue
+            first, later = (finding, mine) if finding.first_at_schedule < mine.first_at_schedule else (mine, finding)
+            first.count += later.count
+            first.schedule = first.schedule or later.schedule
+            self.findings[fingerprint] = first
         self.metrics = merge_metrics(self.metrics, other.metrics)
         for name, counts in other.windows.items():
             before = self.windows.get(name, [0, 0])
@@ -75,14 +92,11 @@ class Tally:
         self.not_run.update(other.not_run)
         self.gave_up += other.gave_up
         self.first_gave_up = min(filter(None, (self.first_gave_up, other.first_gave_up)), default=None)
+        self.coverage.merge(other.coverage)
+        self.repeated += other.repeated
+        self.diverged += other.diverged
+        self.first_diverged = min(filter(None, (self.first_diverged, other.first_diverged)), default=None)
         self.dropped += other.dropped
-
-
-def make_strategy(name: str, seed: int) -> Strategy:
-    """The strategy of that name. Raises ConfigError for one there is not."""
-    if name not in STRATEGIES:
-        raise ConfigError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}")
-    return STRATEGIES[name](seed)
 
 
 class Engine:
@@ -96,23 +110,37 @@ class Engine:
         self.stride = stride
         self.version = versions.load(spec.version)
         self.strategy = make_strategy(spec.strategy, spec.seed)
-        self.runtime = self._make_runtime(first)
-        self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
+        self.executor: Executor | None = None
+        """Under the controlled runtime only."""
+        if spec.runtime == CONTROLLED:
+            self.executor = Executor(self.version, spec.scenario)
+            self.runtime: Runtime = self.executor.runtime
+            self.backend = self.executor.backend
+            self._calibrate(self.executor)
+        elif spec.runtime == THREADS:
+            self.runtime = ThreadRuntime(spec.seed + first, spec.scenario.yield_rate)
+            self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
+        else:
+            raise ConfigError(f"runtime: {spec.runtime!r} is not one of {THREADS}, {CONTROLLED}")
         self.judge = Judge(spec.scenario.limits, spec.checks)
         self.known = {known.fingerprint: known for known in self.version.known}
         self.tally = Tally()
+        self.tracer = Tracer()
+        self.seen = (0, 1.0)
+        """Distinct journals so far, and the estimated probability that the next is another: of some executions ago."""
+        self.searched = 0
+        """Schedules run to turn what threads found into a schedule."""
         self.is_stopping = False
         """Set from outside: end after, or inside, the running execution."""
         self.is_finished = False
         """The share is run; only its answer is left to send."""
         self.execution = self.next
 
-    def _make_runtime(self, first: int) -> Runtime:
-        if self.spec.runtime == THREADS:
-            return ThreadRuntime(self.spec.seed + first, self.spec.scenario.yield_rate)
-        if self.spec.runtime == CONTROLLED:
-            return ControlledRuntime(self.strategy)
-        raise ConfigError(f"runtime: {self.spec.runtime!r} is not one of {THREADS}, {CONTROLLED}")
+    def _calibrate(self, executor: Executor) -> None:
+        spec = self.spec
+        executor.calibrate(
+            self.strategy, [draw(spec.scenario, spec.seed, number) for number in range(self.strategy.calibration)]
+        )
 
     def is_over(self, started: float) -> bool:
         """Whether a budget of this share is used up."""
@@ -138,38 +166,79 @@ class Engine:
 
     def run_program(self, program: Program) -> Journal:
         """Run and judge `program` as the current execution."""
-        tally = self.tally
-        self.strategy.begin(self.execution)
-        self.backend.reset(program)
-        reason = self.backend.run()
-        journal = self.backend.journal(seed=self.spec.seed, execution=self.execution)
-        if self.is_stopping and reason == STEPS_MAX:
+        done = self._execute(program)
+        journal = done.journal
+        if self.is_stopping and done.reason == STEPS_MAX:
             return journal
+        tally = self.tally
         verdict = self.judge.execution(journal)
         tally.schedules += 1
-        tally.operations += self.backend.operations
-        tally.points += self.runtime.points
+        tally.operations += done.operations
+        tally.points += done.points
         tally.not_run.update(verdict.not_run)
-        if reason == STEPS_MAX:
+        self._cover(journal)
+        stem = f"{self.execution:08d}-{self.version.NAME}-{self.spec.scenario.workload}-{self.spec.runtime}"
+        if done.reason == STEPS_MAX:
             tally.gave_up += 1
-            tally.first_gave_up = tally.first_gave_up or (self.execution, self._where_stuck())
+            if tally.first_gave_up is None:
+                tally.first_gave_up = (self.execution, self._where_stuck(program, done, stem))
         seen: set[str] = set()
         for violation in verdict.violations:
             if violation.fingerprint not in seen:
                 seen.add(violation.fingerprint)
-                self._keep(violation, journal, program)
-        if self.spec.keep_journals and self.folder is not None:
-            self._save(journal, f"{self.execution:08d}")
+                self._keep(violation, program, done, stem)
+        if self.spec.keep_journals:
+            self._save_journal(journal, stem)
+        share = self.strategy.repeat_share
+        if share is None:
+            share = self.spec.repeat_share
+        if self.executor is not None and is_chosen(self.spec.seed, self.execution, share):
+            self._repeat(self.executor, program, done)
         return journal
 
+    def _cover(self, journal: Journal) -> None:
+        tally = self.tally
+        label = THREADS if self.executor is None else self.strategy.label
+        footprint = self.tracer.footprint(journal.events)
+        tally.coverage.add(label, footprint.class_hash, footprint.pairs)
+        if tally.schedules % SEEN_EVERY == 0:
+            told = tally.coverage.as_dict()
+            self.seen = (told["distinct_journals"], told["unseen_estimate"])
+
+    def _execute(self, program: Program) -> Execution:
+        spec = self.spec
+        if self.executor is not None:
+            return self.executor.run(program, self.strategy, seed=spec.seed, execution=self.execution)
+        self.backend.reset(program)
+        reason = self.backend.run()
+        journal = self.backend.journal(seed=spec.seed, execution=self.execution)
+        return Execution(reason, journal, Schedule(), self.runtime.points, self.backend.operations)
+
+    def _repeat(self, executor: Executor, program: Program, done: Execution) -> None:
+        what = difference(executor, program, done)
+        if self.is_stopping:  # it may have been cut
+            return
+        self.tally.repeated += 1
+        if what:
+            self.tally.diverged += 1
+            if self.tally.first_diverged is None:
+                self.tally.first_diverged = (self.execution, what)
+
     def finish(self) -> Tally:
-        """End the share: its tally, metrics included."""
+        """End the share: its tally, metrics included. What threads found has a schedule by then, where a search finds
+        one.
+        """
         self.runtime.close()
+        if self.executor is None and self.folder is not None:
+            seconds = self.spec.seconds
+            until = float("inf") if seconds is None else time.monotonic() + SEARCH_SHARE * seconds
+            for finding in sorted(self.tally.findings.values(), key=lambda one: (one.known, one.fingerprint)):
+                self._find_schedule(finding, until)
         self.tally.metrics = dict(self.judge.metrics())
         self.tally.windows = self.judge.window_counts()
         return self.tally
 
-    def _keep(self, violation: Violation, journal: Journal, program: Program) -> None:
+    def _keep(self, violation: Violation, program: Program, done: Execution, stem: str) -> None:
         findings = self.tally.findings
         mine = findings.get(violation.fingerprint)
         if mine is not None:
@@ -179,6 +248,7 @@ class Engine:
             self.tally.dropped += 1
             return
         known = self.known.get(violation.fingerprint)
+        stem = f"{violation.fingerprint}-{stem}"
         findings[violation.fingerprint] = Finding(
             check=violation.check,
             fingerprint=violation.fingerprint,
@@ -188,24 +258,69 @@ class Engine:
             reference="" if known is None else known.reference,
             title="" if known is None else known.title,
             first_at_schedule=self.execution,
-            journal=self._save(journal, f"{violation.fingerprint}-{self.execution:08d}") if self.folder else "",
+            journal=self._save_journal(done.journal, stem),
+            schedule=self._save_schedule(program, done, stem, violation),
             program=program.as_dict(),
             at=violation.at,
             pages=_pages(violation.pages),
         )
 
-    def _save(self, journal: Journal, stem: str) -> str:
-        assert self.folder is not None
-        scenario = self.spec.scenario
-        name = f"{stem}-{self.version.NAME}-{scenario.workload}-{self.spec.runtime}.svj"
-        (self.folder / "journals").mkdir(parents=True, exist_ok=True)
-        write(journal, self.folder / "journals" / name)
-        return f"journals/{name}"
+    def _find_schedule(self, finding: Finding, until: float) -> None:
+        """Look for a schedule of a finding's program that shows the same fingerprint."""
+        spec = self.spec
 
-    def _where_stuck(self) -> str:
+        def stop() -> int:
+            self.searched += 1
+            return self.is_stopping or time.monotonic() > until
+
+        saved = find_schedule(
+            spec.version,
+            spec.scenario,
+            Program.from_dict(finding.program),
+            finding.fingerprint,
+            check=finding.check,
+            seed=spec.seed,
+            schedules_max=spec.search_schedules,
+            stop=stop,
+        )
+        if saved is not None:
+            finding.schedule = self._write_schedule(saved, Path(finding.journal).stem)
+
+    def _save_journal(self, journal: Journal, stem: str) -> str:
+        """The journal's path in the run's folder; empty if there is none."""
+        if self.folder is None:
+            return ""
+        (self.folder / "journals").mkdir(parents=True, exist_ok=True)
+        write(journal, self.folder / "journals" / f"{stem}.svj")
+        return f"journals/{stem}.svj"
+
+    def _save_schedule(self, program: Program, done: Execution, stem: str, violation: Violation | None) -> str:
+        """The same of a schedule file; empty also where the operating system chose the switches."""
+        if self.folder is None or self.executor is None:
+            return ""
+        saved = saved_from(
+            self.executor,
+            program,
+            done,
+            violation,
+            version=self.spec.version,
+            seed=self.spec.seed,
+            strategy=self.strategy.label,
+        )
+        return self._write_schedule(saved, stem)
+
+    def _write_schedule(self, saved: SavedSchedule, stem: str) -> str:
+        assert self.folder is not None
+        (self.folder / "schedules").mkdir(parents=True, exist_ok=True)
+        write_schedule(saved, self.folder / "schedules" / f"{stem}.json")
+        return f"schedules/{stem}.json"
+
+    def _where_stuck(self, program: Program, done: Execution, stem: str) -> str:
         stood = "; ".join(self.backend.machine.unfinished)
-        where = f"execution {self.execution} (seed {self.spec.seed}): after {self.runtime.points} steps"
-        return f"{where}, still there: {stood}"
+        schedule = self._save_schedule(program, done, f"gave-up-{stem}", None)
+        where = f"execution {self.execution} (seed {self.spec.seed}): after {done.points} steps"
+        kept = f" (its schedule: {schedule})" if schedule else ""
+        return f"{where}, still there: {stood}{kept}"
 
 
 def _pages(pages: PageRange | None) -> list[int]:

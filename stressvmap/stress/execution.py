@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.runtime.strategy import Schedule, Strategy
+from stressvmap.runtime.task import Task
 from stressvmap.scenario import Scenario
 from stressvmap.sched.controlled import ControlledRuntime
 from stressvmap.sched.random import RandomStrategy
@@ -39,11 +40,17 @@ class Executor:
     """
 
     def __init__(self, version: type[Vmalloc], scenario: Scenario, runtime: ControlledRuntime | None = None) -> None:
-        scenario.validate()
         self.version = version
-        self.scenario = scenario
         self.runtime = ControlledRuntime(RandomStrategy(0)) if runtime is None else runtime
-        self.backend = ModelBackend(version, scenario, self.runtime)
+        self.change_scenario(scenario)
+        self.is_running = False
+        """An execution is under way: if no step comes for long, the version hangs."""
+
+    def change_scenario(self, scenario: Scenario) -> None:
+        """Run under another scenario from now on."""
+        scenario.validate()
+        self.scenario = scenario
+        self.backend = ModelBackend(self.version, scenario, self.runtime)
 
     def run(self, program: Program, strategy: Strategy, *, seed: int = 0, execution: int = 0) -> Execution:
         """Run `program` as execution number `execution` of `strategy`. `seed` goes into the journal's header only."""
@@ -64,9 +71,9 @@ class Executor:
 
     def replay(self, program: Program, schedule: Schedule, *, seed: int = 0, execution: int = 0) -> Execution:
         """Run exactly that schedule; raises ScheduleMismatch where it does not fit."""
-        strategy = ReplayStrategy(schedule)
+        strategy = ReplayStrategy(schedule, self.tasks)
         done = self.run(program, strategy, seed=seed, execution=execution)
-        strategy.check_used_up()
+        strategy.check_used_up(done.points)
         return done
 
     def calibrate(self, strategy: Strategy, programs: Sequence[Program]) -> None:
@@ -79,11 +86,24 @@ class Executor:
             ]
             strategy.calibrate(lengths)
 
+    def tasks(self) -> Sequence[Task]:
+        """The tasks of the running execution."""
+        return self.runtime.tasks
+
+    def position(self, task: Task) -> tuple[int, int]:
+        """Which of its operations `task` is in (-1: none), and how many points it has announced in it."""
+        starts = self.backend.starts.get(task.id)
+        return (len(starts) - 1, task.points - starts[-1][0]) if starts else (-1, 0)
+
     def close(self) -> None:
         """Give the runtime's greenlets back."""
         self.runtime.close()
 
     def _run(self, program: Program, strategy: Strategy) -> str:
         self.runtime.strategy = strategy
-        self.backend.reset(program)
-        return self.backend.run()
+        self.is_running = True
+        try:
+            self.backend.reset(program)
+            return self.backend.run()
+        finally:
+            self.is_running = False

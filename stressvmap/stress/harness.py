@@ -22,7 +22,8 @@ from typing import Final
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.result import RunResult
-from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, make_strategy, scenario_dict
+from stressvmap.sched.portfolio import make_strategy
+from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, scenario_dict
 from stressvmap.stress.messages import Beat, Failure, Message, Order
 from stressvmap.vmalloc import versions
 
@@ -44,6 +45,10 @@ class Progress:
     flushes: int = 0
     flushed_pages: int = 0
     owed_pages: int = 0
+    distinct_journals: int = 0
+    """By happens-before; summed over the worker processes, so some may count twice until the end."""
+    unseen: float = 1.0
+    """How likely the next execution is to show another, as estimated in one of them."""
     violations: int = 0
     """Distinct findings."""
     unknown: int = 0
@@ -175,7 +180,7 @@ def run(
     result.seconds = time.monotonic() - started
     _conclude(result, workers, spec)
     if folder is not None:
-        _drop_later_journals(result, workers, folder)
+        _drop_later_evidence(result, workers, folder)
     return result
 
 
@@ -241,6 +246,8 @@ def _progress(workers: Sequence[_Worker], started: float, is_stopping: bool) -> 
             total.flushes += beat.flushes
             total.flushed_pages += beat.flushed_pages
             total.owed_pages += beat.owed_pages
+            total.distinct_journals += beat.seen[0]
+            total.unseen = min(total.unseen, beat.seen[1])
             fingerprints.update(beat.fingerprints)
     total.violations = len(fingerprints)
     total.unknown = sum(not known for known in fingerprints.values())
@@ -280,6 +287,14 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
             f"{total.gave_up} executions reached steps_max ({spec.scenario.steps_max}); "
             f"the first: {total.first_gave_up[1]}"
         )
+    result.coverage = total.coverage.as_dict()
+    result.repeated = total.repeated
+    if total.first_diverged is not None:
+        number, what = total.first_diverged
+        result.inconclusive.append(
+            f"{total.diverged} of {total.repeated} schedules that were run twice did not give the same journal: "
+            f"something but the schedule decides what happens; the first, execution {number}: {what}"
+        )
     if total.dropped:
         result.inconclusive.append(
             f"{total.dropped} violations came after {FINDINGS_MAX} distinct findings and were not kept"
@@ -295,13 +310,14 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
                 result.inconclusive.append(f"no foreign step ever fell into the window {name}: it was not tested")
 
 
-def _drop_later_journals(result: RunResult, workers: Sequence[_Worker], folder: Path) -> None:
-    """Of a finding that several workers met, keep the journal of the execution that the result names."""
-    kept = {finding.journal for finding in result.findings}
+def _drop_later_evidence(result: RunResult, workers: Sequence[_Worker], folder: Path) -> None:
+    """Of a finding that several workers met, keep journal and schedule of the execution that the result names."""
+    kept = {path for finding in result.findings for path in (finding.journal, finding.schedule)}
     for worker in workers:
         for finding in worker.tally.findings.values() if worker.tally is not None else ():
-            if finding.journal not in kept:
-                (folder / finding.journal).unlink(missing_ok=True)
+            for path in (finding.journal, finding.schedule):
+                if path and path not in kept:
+                    (folder / path).unlink(missing_ok=True)
 
 
 def _module_path() -> str:

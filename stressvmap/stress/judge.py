@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from stressvmap.checks.base import Check, Verdict, run_checks
+from stressvmap.checks.lock_times import LockTimes
 from stressvmap.checks.registry import all_checks
 from stressvmap.checks.state import State
 from stressvmap.checks.windows import Windows
@@ -20,15 +21,18 @@ class Judge:
     def __init__(self, limits: Mapping[str, float] | None = None, only: Collection[str] = ()) -> None:
         self.state = State()
         self.windows = Windows()
+        self.lock_times = LockTimes()
         self.checks: list[Check] = all_checks(self.state, limits, only)
 
     def execution(self, journal: Journal) -> Verdict:
         """Judge one execution."""
-        return run_checks(journal, self.state, self.checks, [self.windows])
+        return run_checks(journal, self.state, self.checks, [self.windows, self.lock_times])
 
     def metrics(self) -> dict[str, int]:
-        """Sums, and maxima where the name says so, over all executions judged so far."""
-        return self.state.metrics()
+        """Sums, and maxima where the name says so, over all executions judged so far; `lock_times.figures` makes of
+        them what a result tells.
+        """
+        return {**self.state.metrics(), **self.lock_times.metrics()}
 
     def window_counts(self) -> dict[str, list[int]]:
         """By window: [times it was open, times a foreign step fell into it]."""

@@ -34,6 +34,8 @@ class Beat:
     flushes: int
     flushed_pages: int
     owed_pages: int
+    seen: tuple[int, float]
+    """Distinct journals, and how likely the next execution shows another."""
     fingerprints: dict[str, bool]
     """Findings so far: whether known."""
     where: str

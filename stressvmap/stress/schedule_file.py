@@ -11,14 +11,15 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from stressvmap.errors import ConfigError
-from stressvmap.program import KINDS, Program
+from stressvmap.program import MAP, VMALLOC, VMALLOC_RESET, Fault, Migration, Program, ProgramOp, TaskProgram
 from stressvmap.runtime.strategy import Schedule
 from stressvmap.scenario import Scenario
 from stressvmap.version import __version__
@@ -28,6 +29,10 @@ KIND: Final = "stressvmap-schedule"
 BYTES_MAX: Final = 1 << 28
 """A larger file is none of ours."""
 DRAWS_MAX: Final = 10_000_000
+PAGES_MAX: Final = 1 << 16
+"""Of one mapping: a frame is made for each page before the window is asked."""
+TASKS_MAX: Final = 5_000
+"""64 CPUs with 64 tasks each, and the flushers."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,7 +87,7 @@ class SavedSchedule:
 
 
 def write_schedule(saved: SavedSchedule, path: Path) -> None:
-    """Write it so that the file is there whole or not at all."""
+    """Write it so that the file is there whole or not at all. Raises ConfigError if that cannot be done."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("w", encoding="utf-8") as file:
@@ -90,9 +95,17 @@ def write_schedule(saved: SavedSchedule, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        _drop(partial)
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
     except BaseException:
-        partial.unlink(missing_ok=True)
+        _drop(partial)
         raise
+
+
+def _drop(partial: Path) -> None:
+    with suppress(OSError):
+        partial.unlink(missing_ok=True)
 
 
 def read_schedule(path: Path) -> SavedSchedule:
@@ -120,16 +133,14 @@ def parse(text: bytes, name: str) -> SavedSchedule:
         read = _File.model_validate_json(text)
         read.scenario.validate()
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{name}: {where}: {first['msg']}") from None
+        raise ConfigError(_first(error, name, ": ")) from None
     except ConfigError as error:
         raise ConfigError(f"{name}: scenario.{error}") from None
     return SavedSchedule(
         version=read.version,
         version_digest=read.version_digest,
         scenario=read.scenario,
-        program=program_of(read.program, f"{name}: program"),
+        program=_program(read.program),
         schedule=Schedule(
             decode_runs(read.choices, f"{name}: choices"),
             _expand(decode_runs(read.draws, f"{name}: draws"), f"{name}: draws"),
@@ -147,22 +158,28 @@ def parse(text: bytes, name: str) -> SavedSchedule:
     )
 
 
-def program_of(data: dict[str, Any], name: str) -> Program:
+def program_of(data: object, name: str) -> Program:
     """A program from JSON. Raises ConfigError that begins with `name`."""
     try:
-        program = Program.from_dict(data)
-        kinds = {op.kind for task in program.tasks for op in task.ops}
-        numbers: list[object] = [task.cpu for task in program.tasks]
-        numbers += [number for task in program.tasks for op in task.ops for number in (op.slot, op.pages)]
-        numbers += [number for fault in program.faults for number in (fault.task, fault.nth)]
-        numbers += [number for move in program.migrations for number in (move.task, move.point, move.cpu)]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{name}: is no program: {type(error).__name__}: {error}") from None
-    if not kinds <= KINDS:
-        raise ConfigError(f"{name}: {sorted(map(str, kinds - KINDS))[0]!r} is no operation")
-    if any(not isinstance(number, int) or isinstance(number, bool) or number < 0 for number in numbers):
-        raise ConfigError(f"{name}: slots, pages, tasks, points and CPUs are numbers from 0 up")
-    return program
+        read = _Program.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_first(error, name, ".")) from None
+    return _program(read)
+
+
+def _program(read: _Program) -> Program:
+    return Program(
+        tuple(TaskProgram(task.cpu, tuple(ProgramOp(*op) for op in task.ops), task.role) for task in read.tasks),
+        tuple(Fault(*fault) for fault in read.faults),
+        tuple(Migration(*migration) for migration in read.migrations),
+    )
+
+
+def _first(error: ValidationError, name: str, separator: str) -> str:
+    """The first thing that does not fit: where, and what it should be."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{name}{separator}{where}: {first['msg']}" if where else f"{name}: {first['msg']}"
 
 
 def encode_runs(runs: Iterable[tuple[int, int]]) -> str:
@@ -201,6 +218,42 @@ def _run_lengths(values: Iterable[int]) -> list[tuple[int, int]]:
     return runs
 
 
+_Number = Annotated[int, Field(strict=True, ge=0, le=1 << 40)]
+_Kind = Literal[
+    "pause", "map", "unmap", "vmalloc", "vmalloc-reset", "vfree", "aliases", "touch", "probe", "migrate", "offline",
+    "online",
+]  # fmt: skip
+_FaultKind = Literal["kmalloc", "kmem_cache_alloc", "xa_insert", "pte_alloc"]
+
+
+def _require_a_size(op: tuple[_Kind, int, int]) -> tuple[_Kind, int, int]:
+    kind, _, pages = op
+    if kind in (MAP, VMALLOC, VMALLOC_RESET) and pages > PAGES_MAX:
+        raise ValueError(f"{pages:,} pages are more than any window has ({PAGES_MAX:,})")
+    return op
+
+
+_Op = Annotated[tuple[_Kind, _Number, _Number], AfterValidator(_require_a_size)]
+
+
+class _Task(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    cpu: _Number
+    role: str
+    ops: list[_Op]
+
+
+class _Program(BaseModel):
+    """A program's keys and their types; whether a slot or a CPU is there is for the execution to find out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: Annotated[list[_Task], Field(max_length=TASKS_MAX)]
+    faults: list[tuple[_FaultKind, _Number, _Number]]
+    migrations: list[tuple[_Number, _Number, _Number]]
+
+
 class _File(BaseModel):
     """The file's keys and their types."""
 
@@ -209,10 +262,10 @@ class _File(BaseModel):
     kind: Literal["stressvmap-schedule"]
     schema_: int = Field(alias="schema")
     package: str
-    version: str
+    version: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
     version_digest: str
     scenario: Scenario
-    program: dict[str, Any]
+    program: _Program
     choices: str
     draws: str
     journal_digest: str = ""
@@ -221,6 +274,6 @@ class _File(BaseModel):
     fingerprint: str = ""
     mechanism: str = ""
     message: str = ""
-    seed: int = 0
-    execution: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    execution: Annotated[int, Field(ge=0)] = 0
     strategy: str = ""

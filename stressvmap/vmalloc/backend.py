@@ -18,6 +18,7 @@ from stressvmap.kernel.memory import DIRECT_MAP_PAGE
 from stressvmap.kernel.struct import POISON
 from stressvmap.program import Program, ProgramOp, TaskProgram
 from stressvmap.ranges import PAGE_SHIFT
+from stressvmap.runtime.access import CHANGES, EVERYTHING, LOOKS
 from stressvmap.runtime.runtime import DONE, Runtime
 from stressvmap.runtime.task import NEVER, BugOn, Task
 from stressvmap.scenario import Scenario
@@ -62,6 +63,8 @@ class ModelBackend:
         self.runtime = runtime
         self.operations = 0
         """Program operations carried out in this execution (skipped ones not counted)."""
+        self.starts: dict[int, list[tuple[int, int]]] = {}
+        """Of each task, where its operations began so far: points it had announced by then, and points of all."""
         self._slots: dict[int, Slot] = {}
         self._last: dict[int, Slot] = {}
         self._build(Program(()))
@@ -86,12 +89,13 @@ class ModelBackend:
         self.machine = self.kernel.machine
         self.vmalloc = self._guard(lambda: self.version(self.kernel, geometry_of(scenario)))
         self.operations = 0
+        self.starts = {}
         self._slots = {}
         self._last = {}
         tasks: list[Task] = []
         for number, task_program in enumerate(program.tasks, 1):
             cpu = task_program.cpu if task_program.cpu in online else online[number % len(online)]
-            task = Task(number, f"{task_program.role}/{number}", cpu, self._body(task_program))
+            task = Task(number, f"{task_program.role}/{number}", cpu, self._body(task_program, number))
             tasks.append(task)
             runtime.spawn(task)
         self.machine.inject(program.faults)
@@ -137,9 +141,16 @@ class ModelBackend:
 
     # -- interpreting a program ---------------------------------------------------------------------------
 
-    def _body(self, task_program: TaskProgram) -> Callable[[], None]:
+    def _body(self, task_program: TaskProgram, number: int) -> Callable[[], None]:
+        runtime = self.runtime
+        starts = self.starts[number] = []
+
         def body() -> None:
-            for op in task_program.ops:
+            task = runtime.current
+            for index, op in enumerate(task_program.ops):
+                task.operation = index
+                task.operation_start = runtime.own_points()
+                starts.append((task.operation_start, runtime.points))
                 self.perform(op)
 
         return body
@@ -161,7 +172,7 @@ class ModelBackend:
         return result
 
     def _op_map(self, op: ProgramOp) -> bool:
-        if op.slot in self._slots:
+        if self._slot(op.slot) is not None:
             return False
         frames = [self.kernel.frames.alloc() for _ in range(op.pages)]
         address = self._call("vm_map_ram", 0, op.pages, lambda: self.vmalloc.vm_map_ram(frames, op.pages))
@@ -192,7 +203,7 @@ class ModelBackend:
         return self._vmalloc(op, True)
 
     def _vmalloc(self, op: ProgramOp, wants_reset: bool) -> bool:
-        if op.slot in self._slots:
+        if self._slot(op.slot) is not None:
             return False
         flags = VM_FLUSH_RESET_PERMS if wants_reset else 0
         address = self._call(
@@ -231,10 +242,11 @@ class ModelBackend:
         return True
 
     def _op_touch(self, op: ProgramOp) -> bool:
-        slot = self._slots.get(op.slot)
+        slot = self._slot(op.slot)
         return slot is not None and self._read_pages(slot)
 
     def _op_probe(self, op: ProgramOp) -> bool:
+        self.runtime.note(("slot", op.slot), LOOKS)
         slot = self._last.get(op.slot)
         return slot is not None and self._read_pages(slot)
 
@@ -249,6 +261,7 @@ class ModelBackend:
 
     def _op_offline(self, op: ProgramOp) -> bool:
         cpu, machine, runtime = op.pages, self.machine, self.runtime
+        runtime.note(EVERYTHING, CHANGES)
         if cpu not in machine.online or len(machine.online) == 1:
             return False
         if cpu in runtime.pinned_by or cpu in runtime.interrupted_by or self.kernel.memory.has_interrupts_pending(cpu):
@@ -258,15 +271,22 @@ class ModelBackend:
         return True
 
     def _op_online(self, op: ProgramOp) -> bool:
+        self.runtime.note(EVERYTHING, CHANGES)
         if op.pages in self.machine.online or op.pages not in self.machine.possible:
             return False
         self.machine.set_online(op.pages, True)
         return True
 
+    def _slot(self, number: int) -> Slot | None:
+        """What lies in a slot."""
+        self.runtime.note(("slot", number), LOOKS)
+        return self._slots.get(number)
+
     def _put(self, number: int, slot: Slot) -> None:
-        if number in self._slots:
+        if self._slot(number) is not None:
             self._discard(slot)
             return
+        self.runtime.note(("slot", number), CHANGES)
         self.machine.record(SLOT_PUT, number, "", 0)
         self._slots[number] = slot
 
@@ -282,9 +302,10 @@ class ModelBackend:
             self.kernel.frames.free(frame)
 
     def _take(self, number: int, *, is_vmalloc: bool) -> Slot | None:
-        slot = self._slots.get(number)
+        slot = self._slot(number)
         if slot is None or slot.is_vmalloc != is_vmalloc:
             return None
+        self.runtime.note(("slot", number), CHANGES)
         del self._slots[number]
         self._last[number] = slot
         self.machine.record(SLOT_TAKE, number, "", 0)

@@ -26,10 +26,12 @@ from stressvmap.kernel.areas import BUSY, FREE, LAZY, VmapArea, VmapTree
 from stressvmap.kernel.kernel import Kernel
 from stressvmap.kernel.lists import ListHead
 from stressvmap.kernel.locks import DEFINE_MUTEX, DEFINE_SPINLOCK
+from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.percpu import PerCpu
 from stressvmap.kernel.struct import AtomicLong, OnStack
 from stressvmap.kernel.workqueue import Work
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
+from stressvmap.runtime.access import CHANGES, LOOKS
 from stressvmap.vmalloc.known import Known
 from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue, VmStruct
 
@@ -72,12 +74,26 @@ T = TypeVar("T")
 
 
 class Cell(Generic[T]):
-    """A per-CPU pointer variable."""
+    """A per-CPU pointer variable: not announced, for only its CPU is to touch it."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_value", "cpu", "machine", "name")
 
-    def __init__(self, value: T) -> None:
-        self.value = value
+    def __init__(self, machine: Machine, name: str, cpu: int, value: T) -> None:
+        self.machine = machine
+        self.name = name
+        self.cpu = cpu
+        self._value = value
+
+    @property
+    def value(self) -> T:
+        """What it points to."""
+        self.machine.runtime.note((self.name, self.cpu), LOOKS)
+        return self._value
+
+    @value.setter
+    def value(self, value: T) -> None:
+        self.machine.runtime.note((self.name, self.cpu), CHANGES)
+        self._value = value
 
 
 class Vmalloc:
@@ -112,7 +128,7 @@ class Vmalloc:
         self.vmap_lazy_nr = AtomicLong(machine, "vmap_lazy_nr")
         self.vmap_block_queue: PerCpu[VmapBlockQueue] = PerCpu(machine, "vmap_block_queue", self._make_queue)
         self.ne_fit_preload_node: PerCpu[Cell[VmapArea | None]] = PerCpu(
-            machine, "ne_fit_preload_node", lambda cpu: Cell(None)
+            machine, "ne_fit_preload_node", lambda cpu: Cell(machine, "ne_fit_preload_node", cpu, None)
         )
         self.drain_vmap_work = Work("drain_vmap_work", self.drain_vmap_area_work)
         self.vmap_notify_list: list[Callable[[], int]] = []
@@ -158,6 +174,7 @@ class Vmalloc:
         """
         if self.lazy_max:
             return self.lazy_max
+        self.machine.runtime.note(("online",), LOOKS)
         return len(self.machine.online).bit_length() * ((32 << 20) // PAGE_SIZE)
 
     def register_vmap_purge_notifier(self, notifier: Callable[[], int]) -> None:

@@ -127,8 +127,8 @@ WRONG_QUEUE: Final = (
     ),
     *(
         Known(
-            f"data-race | {calls} | free list of blocks | list change against list change, under different locks of one "
-            f"class | holding {locks}",
+            f"data-race | {calls} | free list of blocks | list change against list change, under different locks "
+            f"of one class | holding {locks}",
             RARE,
             "8c61291fd850",
             "the same, seen from the pointers: one list changed under two locks",

@@ -203,7 +203,7 @@ class V6_4(Vmalloc):
 
     def cond_resched_lock(self, lock: SpinLock) -> None:
         """include/linux/sched.h:cond_resched_lock: let those in that wait for it."""
-        if lock.waiters:
+        if lock.is_contended():
             lock.unlock()
             lock.lock()
 

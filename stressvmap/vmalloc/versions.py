@@ -51,6 +51,16 @@ def load(name: str) -> type[Vmalloc]:
     return _load_patch(match["path"], match["name"])
 
 
+def spec_of(version: type[Vmalloc]) -> str:
+    """What `load` takes to mean `version`: a name, or the absolute path of its file, and the class.
+
+    A class inside a function has no such name: `load` refuses what is returned for it, and says which class it was.
+    """
+    if BUILT_IN.get(version.NAME) is version:
+        return version.NAME
+    return f"{_file_of(version)}:{version.__qualname__}"
+
+
 def is_patch_file(name: str) -> bool:
     """Whether `name` means a class in a file of the user's own."""
     return name not in BUILT_IN and _PATH_AND_CLASS.match(name) is not None

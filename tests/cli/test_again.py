@@ -7,28 +7,42 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 from tests.cli.conftest import Command
 
+ARGUMENTS = ("--version", "v6.4", "--seed", "4", "--cpus", "2", "--workload", "fill-block", "-q")
 
-def test_the_command_that_a_controlled_finding_names_repeats_it_exactly(command: Command, tmp_path: Path) -> None:
-    first = tmp_path / "first"
-    args = ["--version", "v6.4", "--runtime", "controlled", "--schedules", "2", "--seed", "4", "--cpus", "2", "-q"]
-    shown = command("stress", *args, "--workload", "fill-block", "--out", str(first))
+
+def test_the_command_that_a_finding_names_replays_it_exactly(command: Command) -> None:
+    shown = command("stress", *ARGUMENTS, "--schedules", "2", "--out", "o")
     assert shown.status == 1
-    again = re.search(r"again: +(stressvmap stress .*)", shown.out)
-    assert again is not None
-    second = tmp_path / "second"
-    repeated = command(*shlex.split(again[1])[1:], "-q", "--out", str(second))
+    lines = re.findall(r"replay: +stressvmap (replay .*)", shown.out)
+    assert len(lines) == len(json.loads(Path("o/result.json").read_text())["violations"])
+    for line in lines:
+        replayed = command(*shlex.split(line), "--json")
+        assert replayed.status == 1
+        assert (replayed.object["recurs"], replayed.object["same_journal"]) == (True, True)
+
+
+def test_the_number_of_an_execution_repeats_it_exactly(command: Command, tmp_path: Path) -> None:
+    command("stress", *ARGUMENTS, "--schedules", "2", "--out", "first")
+    (number, *_) = {v["first_at_schedule"] for v in violations_in(tmp_path / "first")}
+    repeated = command("stress", *ARGUMENTS, "--execution", str(number), "--out", "second")
     assert repeated.status == 1
-    before = json.loads((first / "result.json").read_text())["violations"]
-    after = json.loads((second / "result.json").read_text())["violations"]
-    number = int(again[1].rsplit(" ", 1)[1])
-    expected = [(v["fingerprint"], v["message"]) for v in before if v["first_at_schedule"] == number]
-    assert expected
-    assert set(expected) <= {(v["fingerprint"], v["message"]) for v in after}
-    journals = [v["journal"] for v in before if v["first_at_schedule"] == number]
-    assert all((first / journal).read_bytes() == (second / journal).read_bytes() for journal in journals)
+    before = {v["fingerprint"]: v for v in violations_in(tmp_path / "first") if v["first_at_schedule"] == number}
+    after = {v["fingerprint"]: v for v in violations_in(tmp_path / "second")}
+    assert before.keys() <= after.keys()
+    for fingerprint, violation in before.items():
+        assert violation["message"] == after[fingerprint]["message"]
+        for key in ("journal", "schedule"):
+            first, second = (tmp_path / "first" / violation[key], tmp_path / "second" / after[fingerprint][key])
+            assert first.read_bytes() == second.read_bytes()
+
+
+def violations_in(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / "result.json").read_text())["violations"]
+    return found
 
 
 def test_a_negative_execution_is_bad_input(command: Command) -> None:

@@ -36,7 +36,10 @@ def test_a_real_run_finds_the_full_block_bug_of_v6_4(command: Command, tmp_path:
     assert ran.object["schedules"] == 20
     for entry in ran.object["violations"]:
         assert (tmp_path / "o" / entry["journal"]).is_file()
-    assert {"result.json", "run.log", "config.toml", "journals"} == {path.name for path in (tmp_path / "o").iterdir()}
+        assert (tmp_path / "o" / entry["schedule"]).is_file()
+    assert {"result.json", "run.log", "config.toml", "journals", "schedules"} == {
+        path.name for path in (tmp_path / "o").iterdir()
+    }
 
 
 def test_the_verdict_tells_the_story_the_evidence_and_the_next_command(command: Command, stub_harness: Stub) -> None:
@@ -52,7 +55,7 @@ def test_the_verdict_tells_the_story_the_evidence_and_the_next_command(command: 
     assert ran.out.endswith("exit status 1: violated\n")
 
 
-def test_the_defaults_are_the_newest_version_and_ten_seconds_of_mixed_by_threads(
+def test_the_defaults_are_the_newest_version_and_ten_seconds_of_mixed_under_control(
     command: Command, stub_harness: Stub
 ) -> None:
     specs = stub_harness(clean)
@@ -61,7 +64,7 @@ def test_the_defaults_are_the_newest_version_and_ten_seconds_of_mixed_by_threads
     assert (spec.version, spec.scenario.workload, spec.runtime, spec.seconds) == (
         versions.NEWEST,
         "mixed",
-        "threads",
+        "controlled",
         10,
     )
 
@@ -228,7 +231,7 @@ def test_v_logs_to_standard_error_and_the_log_is_kept(command: Command, stub_har
     stub_harness(clean)
     ran = command("stress", "-v", "--out", "o")
     assert "INFO" in ran.err
-    assert "v6.5, mixed, threads: clean" in (tmp_path / "o/run.log").read_text()
+    assert "v6.5, mixed, controlled: clean" in (tmp_path / "o/run.log").read_text()
 
 
 @pytest.mark.parametrize("name", ["stress", "check", "show", "versions", "soak", "report"])

@@ -17,7 +17,7 @@ from stressvmap.vmalloc import versions
 from tests.cli.conftest import Command
 
 USAGE = (Path(__file__).resolve().parents[2] / "docs/usage.md").read_text(encoding="utf-8")
-COMMANDS = ("stress", "check", "show", "versions", "soak", "report")
+COMMANDS = ("stress", "replay", "shrink", "explore", "check", "show", "versions", "soak", "report")
 
 
 def blocks(language: str) -> list[str]:

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from hypothesis import settings
 from typer.main import get_command
 
 import stressvmap.checks
 from stressvmap.checks import blame, registry
 from stressvmap.checks.base import Check
 from stressvmap.checks.costs import METRIC_NAMES
+from stressvmap.checks.lock_times import LOCK_METRIC_NAMES
 from stressvmap.checks.registry import CHECK_NAMES, all_checks
 from stressvmap.checks.state import State
 from stressvmap.cli import app
@@ -156,6 +158,19 @@ def test_a_python_block_runs(block: Block) -> None:
     exec(code, {"__name__": "documentation"})
 
 
+@pytest.mark.parametrize("block", [block for block in PYTHON if "outcome" in block.attributes], ids=str)
+def test_a_documented_test_ends_as_it_says(block: Block, pytester: pytest.Pytester) -> None:
+    path = pytester.makepyfile(test_documented=block.text)
+    before = settings.get_current_profile_name()
+    settings.register_profile("a few", max_examples=10, stateful_step_count=20, derandomize=True, deadline=None)
+    settings.load_profile("a few")
+    try:
+        result = pytester.runpytest_inprocess("-p", "no:cacheprovider", path)
+    finally:
+        settings.load_profile(before)
+    result.assert_outcomes(**{block.attributes["outcome"]: 1})
+
+
 @pytest.mark.parametrize("block", [block for block in PYTHON if "file" in block.attributes], ids=str)
 def test_a_block_that_quotes_a_file_has_its_lines(block: Block) -> None:
     assert block.text == quoted_text(block.attributes), "fill it: python tests/docs/test_docs.py --write"
@@ -200,7 +215,7 @@ def test_a_documented_command_is_one(block: Block, words: list[str]) -> None:
     if values.get("range"):
         parse_range(values["range"])
     asked = values.get("version") or ([values["show"]] if name == "versions" and values.get("show") else [])
-    for version in asked:
+    for version in [asked] if isinstance(asked, str) else asked:
         if not version.startswith("./"):  # a file of the reader's own
             versions.load(versions.absolute(version, ROOT))
     if values.get("config") is not None:
@@ -231,7 +246,7 @@ def test_each_check_has_its_heading_in_the_contracts_spelling() -> None:
 
 
 def test_each_metric_and_window_is_defined() -> None:
-    assert [name for name in (*METRIC_NAMES, *WINDOWS) if f"`{name}`" not in CHECKS_TEXT] == []
+    assert [name for name in (*METRIC_NAMES, *LOCK_METRIC_NAMES, *WINDOWS) if f"`{name}`" not in CHECKS_TEXT] == []
 
 
 def test_each_phrase_of_a_mechanism_is_explained() -> None:

@@ -198,6 +198,7 @@ def test_trylock_fails_without_waiting_and_succeeds_when_the_mutex_is_free() -> 
 
     world.run(hold, attempt, attempt_at_last, cpus=[0, 1, 1])
     assert got == [False, True]
+    assert [event[6] for event in world.of(ev.LOCK) if event[1] == 3] == [0, 2], "the second was no wait and none"
     assert world.of(ev.TRYLOCK_FAILED) == [(ev.TRYLOCK_FAILED, 2, 1, "", thing.id, "thing->mutex", 1)]
     assert 2 not in world.who(ev.LOCK, ev.LOCK_WAIT)
     assert world.is_clean()

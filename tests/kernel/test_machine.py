@@ -151,6 +151,23 @@ def test_whoever_needs_a_lock_of_the_dead_waits_for_ever_and_that_is_the_bugs_do
     assert world.events[-1][5] == "bug"
 
 
+def test_who_could_have_gone_on_when_it_was_given_up_is_told_apart_from_who_waits() -> None:
+    world = World(Run(1, until(ev.READ, "count")), Run(2), Run(1), steps_max=60)
+    thing = world.thing()
+
+    def spins() -> None:
+        with thing.mutex:
+            while True:
+                thing.count += 1
+
+    def waits() -> None:
+        with thing.mutex:
+            pass
+
+    world.run(spins, waits, expect=STEPS_MAX)
+    assert [(event[0], event[1]) for event in world.of(ev.RUNNABLE, ev.BLOCKED)] == [(ev.RUNNABLE, 1), (ev.BLOCKED, 2)]
+
+
 def test_nothing_is_journalled_after_the_stop_though_tasks_are_still_unwound() -> None:
     world = World(steps_max=10)
     thing = world.thing()

@@ -156,13 +156,26 @@ def test_waiting_for_an_answer_with_interrupts_off_while_the_other_does_the_same
         flush(world)
 
     world.run(body, body, expect=DEADLOCK)
-    blocked = {event[1]: event[5] for event in world.of(ev.BLOCKED)}
-    assert blocked == {
-        1: "answers to a TLB flush",
-        2: "answers to a TLB flush",
-        IRQ: "CPU 0",
-        IRQ + 1: "CPU 1",
-    }
+    assert [(event[1], event[5], event[6]) for event in world.of(ev.BLOCKED)] == [
+        (1, "answers to a TLB flush", IRQ + 1),
+        (2, "answers to a TLB flush", IRQ),
+        (IRQ, "CPU 0", 1),
+        (IRQ + 1, "CPU 1", 2),
+    ]
+
+
+def test_a_flush_that_is_never_over_names_each_interrupt_that_did_not_answer() -> None:
+    world = World(Run(2), Run(3), Run(1), cpus=4)
+    thing = world.thing()
+    thing.mutex.owner = world.runtime.current  # nobody who will release it
+
+    def deaf() -> None:
+        world.machine.local_irq_disable()
+        thing.mutex.lock()
+
+    world.run(lambda: flush(world), deaf, deaf, cpus=[0, 1, 3], expect=DEADLOCK)
+    owners = [event[6] for event in world.of(ev.BLOCKED) if event[1] == 1]
+    assert owners == [IRQ + 1, IRQ + 3]
 
 
 @pytest.mark.parametrize("nth", range(5))

@@ -139,6 +139,8 @@ def test_synchronize_rcu_returns_when_the_readers_are_out() -> None:
 
     world.run(reader, waiter)
     assert order == ["reader is out", "grace period is over"]
+    kinds = (ev.RCU_WAIT, ev.RCU_READ_UNLOCK, ev.RCU_WAIT_OVER)
+    assert [(event[0], event[1]) for event in world.of(*kinds)] == list(zip(kinds, (2, 1, 2), strict=True))
     assert [event[5] for event in world.of(ev.MIGHT_SLEEP)] == ["synchronize_rcu"]
 
 
@@ -150,7 +152,36 @@ def test_synchronize_rcu_inside_a_reader_section_waits_for_ever() -> None:
         world.rcu.synchronize_rcu()
 
     world.run(body, expect=DEADLOCK)
-    assert [(event[1], event[5]) for event in world.of(ev.BLOCKED)] == [(1, "synchronize_rcu")]
+    assert [(event[1], event[5], event[6]) for event in world.of(ev.BLOCKED)] == [(1, "synchronize_rcu", 1)]
+
+
+def test_synchronize_rcu_that_waits_for_ever_names_each_reader_that_keeps_it() -> None:
+    world = World(Run(1, LEAVING), Run(2), Run(3), Run(4))
+    thing = world.thing()
+    thing.mutex.owner = world.runtime.current  # nobody who will release it
+
+    def reader() -> None:
+        world.rcu.read_lock()
+        world.rcu.read_unlock()
+
+    def stays() -> None:
+        world.rcu.read_lock()
+        thing.mutex.lock()
+
+    world.run(reader, stays, stays, world.rcu.synchronize_rcu, cpus=[0, 1, 1, 0], expect=DEADLOCK)
+    owners = [event[6] for event in world.of(ev.BLOCKED) if event[5] == "synchronize_rcu"]
+    assert owners == [2, 3]
+
+
+def test_a_callback_of_ones_own_is_journalled_when_it_is_queued_and_when_it_runs() -> None:
+    world = World()
+    ran: list[bool] = []
+    world.run(lambda: world.rcu.call_rcu(lambda: ran.append(True)))
+    assert ran == [True]
+    assert [(event[0], event[1], event[5]) for event in world.of(ev.RCU_WAIT, ev.RCU_WAIT_OVER)] == [
+        (ev.RCU_WAIT, 1, "call_rcu"),
+        (ev.RCU_WAIT_OVER, RCU, "call_rcu"),
+    ]
 
 
 def test_touching_a_freed_object_is_a_dead_access_and_touching_one_under_a_reader_is_not() -> None:

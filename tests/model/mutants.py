@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Versions with one bug each: what the checks must see. Each class says which line of the C it gets wrong."""
+"""Versions with one bug each: what the checks must see. Each class says which line of the C it gets wrong. Those that
+the strategies are measured on are in stressvmap/vmalloc/planted.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stressvmap.kernel.areas import VmapArea
 from stressvmap.kernel.function import kernel_function, kernel_function_named
@@ -37,36 +39,6 @@ class LeavesOutCpu1(V6_4):
         return super().blocks_on(head)
 
 
-class ReleasesMutexBeforeFlush(V6_5):
-    """The mutex is let go between the reset of the dirty ranges and their flush."""
-
-    @kernel_function
-    def free_purged_blocks(self, purge_list: ListHead) -> None:
-        self.vmap_purge_lock.unlock()
-        self.vmap_purge_lock.lock()
-        super().free_purged_blocks(purge_list)
-
-
-class MergesBeforeFlush(V6_4):
-    """__purge_vmap_area_lazy gives the areas back before it flushes them."""
-
-    @kernel_function_named("__purge_vmap_area_lazy")
-    def _purge_vmap_area_lazy(self, start: int, end: int) -> bool:
-        with self.purge_vmap_area_lock:
-            areas = self.purge_vmap_area_root.detach_all()
-        if not areas:
-            return False
-        start = min(start, areas[0].va_start)
-        end = max(end, areas[-1].va_end)
-        with self.free_vmap_area_lock:
-            for va in areas:
-                nr = (va.va_end - va.va_start) >> PAGE_SHIFT
-                self.free_vmap_area_root.merge_or_add(va)
-                self.vmap_lazy_nr.sub(nr)
-        self.memory.flush_tlb_kernel_range(start, end)
-        return True
-
-
 class ReusesDirtySpace(V6_4):
     """vb_free gives its pages back to the block when they are the last that were handed out: `free` grows."""
 
@@ -95,41 +67,6 @@ class FlushesWithoutRange(V6_4):
 
 
 # -- who may touch what -----------------------------------------------------------------------------------------------
-
-
-class WalksDyingBlocks(V6_4):
-    """The walk does not test `dirty != VMAP_BBMAP_BITS` (before ad216c0316ad)."""
-
-    @kernel_function
-    def _vm_unmap_aliases(self, start: int, end: int, flush: bool) -> None:
-        for cpu in self.machine.possible:
-            vbq = self.vmap_block_queue.per_cpu(cpu)
-            self.rcu.read_lock()
-            for vb in self.blocks_on(vbq.free):
-                with vb.lock:
-                    if vb.dirty:
-                        va_start = vb.va.va_start
-                        start = min(start, va_start + (vb.dirty_min << PAGE_SHIFT))
-                        end = max(end, va_start + (vb.dirty_max << PAGE_SHIFT))
-                        flush = True
-            self.rcu.read_unlock()
-        with self.vmap_purge_lock:
-            self.purge_fragmented_blocks_allcpus()
-            if not self._purge_vmap_area_lazy(start, end) and flush:
-                self.memory.flush_tlb_kernel_range(start, end)
-
-
-class FreesWithoutGracePeriod(V6_4):
-    """free_vmap_block uses kfree where kfree_rcu is needed."""
-
-    @kernel_function
-    def free_vmap_block(self, vb: VmapBlock) -> None:
-        xa = self.addr_to_vb_xa(vb.va.va_start)
-        xa.erase(self.addr_to_vb_idx(vb.va.va_start))
-        with self.vmap_area_lock:
-            self.vmap_area_root.erase(vb.va)
-        self.free_vmap_area_noflush(vb.va)
-        vb.kfree()
 
 
 class PublishesBeforeCpu(V6_5):
@@ -361,6 +298,23 @@ class PurgesWithoutMutex(V6_4):
         self._purge_vmap_area_lazy(ULONG_MAX, 0)
 
 
+class FlushesUnderSpinlock(V6_4):
+    """vm_unmap_aliases flushes with a list's spinlock held, which vm_map_ram wants with interrupts off."""
+
+    @kernel_function
+    def vm_unmap_aliases(self) -> None:
+        with self.vmap_block_queue.per_cpu(0).lock:
+            self.memory.flush_tlb_kernel_range(self.VMALLOC_START, self.VMALLOC_END)
+
+    @kernel_function
+    def vm_map_ram(self, pages: Sequence[int], count: int) -> int:
+        self.machine.local_irq_disable()
+        with self.vmap_block_queue.per_cpu(0).lock:
+            pass
+        self.machine.local_irq_enable()
+        return super().vm_map_ram(pages, count)
+
+
 class LocksListFirst(V6_4):
     """purge_fragmented_blocks takes vbq->lock before vb->lock: everybody else takes them the other way round."""
 
@@ -371,3 +325,49 @@ class LocksListFirst(V6_4):
             for vb in self.blocks_on(vbq.free):
                 with vb.lock:
                     pass
+
+
+# -- data races, livelock ---------------------------------------------------------------------------------------------
+
+
+class ForgetsWriteOnce(V6_5):
+    """vb_free raises `dirty` by a plain write, which the lockless look of purge_fragmented_blocks may tear."""
+
+    @kernel_function
+    def vb_free(self, addr: int, size: int) -> None:
+        V6_4.vb_free(self, addr, size)
+
+
+class PoisonsWalkedNode(V6_4):
+    """vb_alloc takes a full block off its list by list_del, which a walker on that node does not survive."""
+
+    @kernel_function
+    def vb_alloc(self, size: int) -> int:
+        vbq = self.vmap_block_queue.raw_cpu_ptr()
+        for vb in self.blocks_of_queue(vbq):
+            with vb.lock:
+                if vb.free == 1 << get_order(size):
+                    with vbq.lock:
+                        list_del(vb.free_list)
+                    vb.free = 0
+                    return vb.va.va_start + ((self.VMAP_BBMAP_BITS >> 1) << PAGE_SHIFT)
+        return super().vb_alloc(size)
+
+    def blocks_of_queue(self, vbq: VmapBlockQueue) -> list[VmapBlock]:
+        """The blocks of a list, looked up under RCU."""
+        self.rcu.read_lock()
+        blocks = list(self.blocks_on(vbq.free))
+        self.rcu.read_unlock()
+        return blocks
+
+
+class PoisonsCounter(V6_4):
+    """vm_unmap_aliases ends as set_iounmap_nonlazy() did (row 31): vmap_lazy_nr says that there is something to
+    drain, and there is nothing.
+    """
+
+    @kernel_function
+    def vm_unmap_aliases(self) -> None:
+        super().vm_unmap_aliases()
+        self.vmap_lazy_nr.add_return(self.lazy_max_pages() + 1)
+        self.kernel.workqueue.schedule_work(self.drain_vmap_work)

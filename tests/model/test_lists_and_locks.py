@@ -13,6 +13,7 @@ from stressvmap.sched.replay import Run
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
 from tests.model.mutants import (
+    FlushesUnderSpinlock,
     ForgetsUnlock,
     LocksListFirst,
     PurgesWithoutMutex,
@@ -31,6 +32,7 @@ from tests.model.world import (
     scripted,
     unmap,
     until_in,
+    until_kind,
     until_pause,
 )
 
@@ -141,9 +143,34 @@ def test_two_locks_taken_both_ways_round_end_in_a_deadlock() -> None:
     assert "held by worker/1" in found.message
 
 
+def test_a_flush_under_a_spinlock_that_a_deaf_cpu_spins_on_is_a_circle_of_three() -> None:
+    """A lock, an answer and a CPU: CPU 1 would answer if its task had the lock, that would be free after the answer."""
+    program = (on(0, ALIASES), on(1, map_(0, 1)))
+    outcome = scripted(FlushesUnderSpinlock, *program, script=[Run(1, until_kind(ev.IPI_SEND)), Run(2), Run(1)])
+    assert outcome.reason == DEADLOCK
+    found = outcome.only("deadlock")
+    assert found.mechanism.text() == (
+        "deadlock | irq + vm_map_ram + vm_unmap_aliases | a CPU and answers to a TLB flush and vbq->lock "
+        "| tasks wait for each other in a circle | holding vbq->lock"
+    )
+    assert "waits for answers to a TLB flush, owed by irq/1" in found.message
+    assert scripted(FlushesUnderSpinlock, *program, script=[Run(1), Run(2)]).of("deadlock") == []
+
+
 def test_the_same_two_locks_one_task_after_the_other_are_none() -> None:
     outcome = locked_both_ways(LocksListFirst, Run(1), Run(2))
     assert outcome.of("deadlock") == []
+
+
+def test_two_locks_taken_both_ways_round_are_told_though_nobody_waited() -> None:
+    """Task 1 uses one block up and begins another, which task 2 then looks at."""
+    program = (on(0, map_(0, 4), map_(1, 4), map_(2, 1)), on(1, ALIASES))
+    outcome = scripted(LocksListFirst, *program, script=[Run(1), Run(2)])
+    assert not outcome.events(ev.LOCK_WAIT)
+    found = outcome.only(LOCKS)
+    assert found.mechanism.role == "vbq->lock inside vb->lock inside vbq->lock"
+    assert "wants vb->lock while it holds vbq->lock" in found.message
+    assert scripted(V6_4, *program, script=[Run(1), Run(2)]).of(LOCKS) == []
 
 
 def test_a_lock_never_released_leaves_others_waiting_for_what_nobody_will_do() -> None:

@@ -13,19 +13,18 @@ from stressvmap.sched.replay import Run
 from stressvmap.sched.sequential import SequentialRuntime
 from stressvmap.stress.judge import judge
 from stressvmap.vmalloc.backend import ModelBackend, Slot
+from stressvmap.vmalloc.planted import FreesWithoutGracePeriod, WalksDyingBlocks
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
 from tests.model.mutants import (
     CountsPagesNotOrder,
     FindsThenUnlinks,
-    FreesWithoutGracePeriod,
     LeaksBlock,
     LeaksFailedArea,
     LeaksVmStruct,
     LosesLazyCount,
     PublishesBeforeCpu,
     SetsCpuFirst,
-    WalksDyingBlocks,
     WidensUpwardsOnly,
 )
 from tests.model.world import (

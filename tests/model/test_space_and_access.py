@@ -7,10 +7,11 @@ import pytest
 
 from stressvmap.journal import events as ev
 from stressvmap.sched.replay import Run
+from stressvmap.vmalloc.planted import MergesBeforeFlush
 from stressvmap.vmalloc.rfc_3of3 import Rfc3of3
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
-from tests.model.mutants import AllocatesUnlocked, MergesBeforeFlush, PurgesLiveBlocks, ReusesDirtySpace
+from tests.model.mutants import AllocatesUnlocked, PurgesLiveBlocks, ReusesDirtySpace
 from tests.model.world import (
     ALIASES,
     PAUSE,

@@ -9,10 +9,11 @@ from stressvmap.journal import events as ev
 from stressvmap.kernel.slab import PTE_ALLOC
 from stressvmap.program import Fault
 from stressvmap.sched.replay import Run
+from stressvmap.vmalloc.planted import ReleasesMutexBeforeFlush
 from stressvmap.vmalloc.rfc_3of3 import Rfc3of3, Rfc3of3Patch
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
-from tests.model.mutants import FlushesOnCpu0, LeavesOutCpu1, ReleasesMutexBeforeFlush
+from tests.model.mutants import FlushesOnCpu0, LeavesOutCpu1
 from tests.model.world import (
     ALIASES,
     PAUSE,

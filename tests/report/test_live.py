@@ -10,7 +10,16 @@ from stressvmap.report import live
 from stressvmap.stress.harness import Progress
 
 PROGRESS = Progress(
-    seconds=4.0, schedules=20, operations=4000, flushes=30, flushed_pages=1234, owed_pages=56, violations=3, unknown=1
+    seconds=4.0,
+    schedules=20,
+    operations=4000,
+    flushes=30,
+    flushed_pages=1234,
+    owed_pages=56,
+    distinct_journals=17,
+    unseen=0.84,
+    violations=3,
+    unknown=1,
 )
 
 
@@ -25,7 +34,8 @@ def test_a_plain_view_prints_a_line_every_ten_seconds(monkeypatch: pytest.Monkey
     lines = out.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[0] == (
-        "[1/2] v6.4, mixed: 4 s, 20 executions, 1,000 operations/s, 30 flushes, 1,234 pages flushed (56 owed),"
+        "[1/2] v6.4, mixed: 4 s, 20 executions, 1,000 operations/s, 17 distinct journals (the next is new: 84%),"
+        " 30 flushes, 1,234 pages flushed (56 owed),"
         " 3 distinct violations (1 new), running"
     )
 

@@ -107,6 +107,28 @@ def test_every_execution_obeys_the_laws_of_the_machine(program: SmallProgram, se
     runtime.close()
 
 
+class AskedRandomWalk(RandomStrategy):
+    """The random walk by way of `decide`."""
+
+    def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
+        return super().decide(enabled, current, why_stopped)
+
+
+@given(program=small_programs(), seed=st.integers(0, 1 << 20), steps_max=st.sampled_from([15, 60, 2_000]))
+@settings(max_examples=100, deadline=None)
+def test_a_random_walk_is_the_same_whether_it_is_asked_or_not(program: SmallProgram, seed: int, steps_max: int) -> None:
+    outcomes = []
+    for strategy in (RandomStrategy(seed), AskedRandomWalk(seed)):
+        strategy.begin(0)
+        runtime = ControlledRuntime(strategy)
+        execution = Execution(runtime, program, steps_max)
+        points = [task.points for task in runtime.tasks]
+        outcomes.append((execution.reason, execution.events, runtime.schedule, runtime.points, points))
+        runtime.close()
+    assert AskedRandomWalk(seed).walk is None
+    assert outcomes[0] == outcomes[1]
+
+
 def test_a_schedule_says_who_ran_for_how_many_points() -> None:
     world = World(Run(2, until(ev.WRITE)), Run(1))
     thing = world.thing()
@@ -139,21 +161,33 @@ def mismatch(schedule: Schedule, points: int = 3) -> str:
     return str(error.value)
 
 
-def test_a_schedule_that_does_not_fit_names_the_first_decision_that_differs() -> None:
-    assert (
-        mismatch(Schedule([(1, 2), (7, 1)])) == "decision 1: the schedule runs task 7, but only tasks 1, 2 are enabled"
+def test_a_schedule_that_does_not_fit_names_the_first_step_that_differs_and_what_is_there() -> None:
+    at_1 = "task 1 (task/1) is about to read step, on CPU 0"
+    at_2 = "task 2 (task/2) is at its start, on CPU 1"
+    assert mismatch(Schedule([(1, 2), (7, 1)])) == (
+        "diverged at step 2: decision 1 of the schedule runs task 7 here, which is not enabled; "
+        f"enabled: {at_1}; {at_2}"
     )
-    assert mismatch(Schedule([(1, 2)])) == "decision 1: the schedule is over, but tasks 1, 2 are still enabled"
-    assert mismatch(Schedule([])) == "decision 0: the schedule is over, but tasks 1, 2 are still enabled"
-    assert mismatch(Schedule([(1, 4), (1, 4)])) == "decision 1: the schedule runs task 1, but only tasks 2 are enabled"
-    assert (
-        mismatch(Schedule([(1, 4), (2, 4), (1, 1)]))
-        == "decision 2: the execution is over, but the schedule has 3 decisions"
+    over = "the schedule is over here, but there are still tasks enabled"
+    assert mismatch(Schedule([(1, 2)])) == f"diverged at step 2: {over}: {at_1}; {at_2}"
+    start_1 = "task 1 (task/1) is at its start, on CPU 0"
+    assert mismatch(Schedule([])) == f"diverged at step 0: {over}: {start_1}; {at_2}"
+    assert mismatch(Schedule([(1, 4), (1, 4)])) == (
+        f"diverged at step 3: decision 1 of the schedule runs task 1 here, which is not enabled; enabled: {at_2}"
     )
-    assert mismatch(Schedule([(1, 4), (2, 4)], [1])) == "draw 1: the schedule has no number below 4 for it"
-    assert mismatch(Schedule([(1, 4), (2, 4)], [4, 0])) == "draw 0: the schedule has no number below 4 for it"
-    assert (
-        mismatch(Schedule([(1, 4), (2, 4)], [0, 1, 2])) == "draw 2: the execution is over, but the schedule has 3 draws"
+    assert mismatch(Schedule([(1, 4), (2, 4), (1, 1)])).endswith(
+        "the execution is over here, but decision 2 of the schedule runs task 1 for 1 points"
+    )
+    assert mismatch(Schedule([(1, 4), (2, 4)], [1])).endswith("draw 1: the schedule has no number below 4 for it")
+    assert mismatch(Schedule([(1, 4), (2, 4)], [4, 0])).endswith("draw 0: the schedule has no number below 4 for it")
+    assert mismatch(Schedule([(1, 4), (2, 4)], [0, 1, 2])).endswith(
+        "the execution is over, having drawn 2 of the schedule's 3 numbers"
+    )
+
+
+def test_a_task_that_stops_too_early_is_noticed_where_it_stops() -> None:
+    assert mismatch(Schedule([(1, 9), (2, 4)])) == (
+        "diverged at step 3: task 1 (task/1) ended, where decision 0 of the schedule has it run for 5 more points"
     )
 
 

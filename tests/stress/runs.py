@@ -23,7 +23,7 @@ FOLDER = Path(__file__).resolve().parents[2]
 
 
 def spec_of(version: str = "v6.5", scenario: Scenario = TINY, *, runtime: str = CONTROLLED, **rest: Any) -> RunSpec:
-    return RunSpec(version=version, scenario=scenario, runtime=runtime, **rest)
+    return RunSpec(version=version, scenario=scenario, runtime=runtime, **{"strategy": "random", **rest})
 
 
 def run_engine(engine: Engine, executions: int | None = None) -> Engine:

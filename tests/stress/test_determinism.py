@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
 
 from stressvmap.scenario import WORKLOADS, Scenario
+from stressvmap.sched.portfolio import make_strategy
 from stressvmap.stress.engine import Engine
+from stressvmap.stress.execution import Executor
+from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc import versions
 from tests.stress.runs import digests, python, spec_of
 
@@ -30,11 +34,24 @@ every seed and schedule number noted down anywhere means something else. If that
 test prints, in the commit that causes it, and say so in its message. They are the same under every CPython.
 """
 
+GOLDEN_BY_STRATEGY = {
+    "random": "ed78d4570f605ac161cb534263d94fd4bb8665bed39d3657492d0279558c076b",
+    "sticky": "2b4fcbad1b646b818a62e37a4e1f6d65c76ca44705782d4a5b5213125d060abb",
+    "pct:3": "edd4c1efec4f85aa771649f7eae526a603c38b15be4d017c22e2688bb6b48c90",
+    "switch-points": "98037a534d4bf32cce3e69727b556702f3df6a7260c13bc397df6653deaa3310",
+    "pos": "17bcf25254d70bc4b53d86fbf62e360458b043e00733efbd3c631bd5a662068c",
+    "surw": "072aac7e7ecc695d3c6a6064adafaf6058568e155e0b7e6b5114f34aed247403",
+    "round-robin": "4ea3873c7a29b5af4cfa8adddc669cde7a6063decf279cbf55ce8ecca710afb9",
+}
+"""SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
+
 OTHER_PROCESS = """
     import sys
-    from tests.stress.test_determinism import golden_digest
+    from tests.stress.test_determinism import GOLDEN_BY_STRATEGY, digest_by_strategy, golden_digest
     for version in sys.argv[1:]:
         print(golden_digest(version))
+    for strategy in GOLDEN_BY_STRATEGY:
+        print(digest_by_strategy(strategy))
 """
 
 
@@ -48,8 +65,26 @@ def test_the_golden_execution_is_what_it_always_was(version: str) -> None:
     assert golden_digest(version) == GOLDEN[version]
 
 
+def digest_by_strategy(name: str) -> str:
+    whole = hashlib.sha256()
+    for workload in WORKLOADS:
+        scenario = replace(GOLDEN_SCENARIO, workload=workload)
+        executor = Executor(versions.load("v6.5"), scenario)
+        program = draw(scenario, GOLDEN_SEED, GOLDEN_EXECUTION)
+        done = executor.run(program, make_strategy(name, GOLDEN_SEED), execution=GOLDEN_EXECUTION)
+        whole.update(done.journal.digest().encode())
+        executor.close()
+    return whole.hexdigest()
+
+
+@pytest.mark.parametrize("strategy", GOLDEN_BY_STRATEGY)
+def test_each_strategy_decides_what_it_always_did(strategy: str) -> None:
+    assert digest_by_strategy(strategy) == GOLDEN_BY_STRATEGY[strategy]
+
+
 def test_another_process_with_another_hash_seed_gets_the_same_journals() -> None:
     here = [golden_digest(version) for version in versions.BUILT_IN]
+    here += [digest_by_strategy(strategy) for strategy in GOLDEN_BY_STRATEGY]
     there = [python(OTHER_PROCESS, *versions.BUILT_IN, hash_seed=hash_seed) for hash_seed in (1, 4242)]
     assert [process.communicate()[0].split() for process in there] == [here, here]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stressvmap.checks.base import Mechanism, Violation
-from stressvmap.config import RunSpec
+from stressvmap.config import THREADS, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.journal import store
 from stressvmap.program import Program
@@ -18,6 +18,8 @@ from stressvmap.result import Finding
 from stressvmap.stress import engine as engines
 from stressvmap.stress.engine import Engine, Tally, has_substance
 from stressvmap.stress.judge import judge
+from stressvmap.stress.replay import replay
+from stressvmap.stress.schedule_file import read_schedule
 from stressvmap.vmalloc.known import Known
 from stressvmap.vmalloc.v6_4 import V6_4
 from tests.stress.runs import FULL_BLOCKS, TINY, run_engine, spec_of, write_patch
@@ -137,14 +139,14 @@ def test_declared_breakage_is_known_and_says_by_what() -> None:
 
 def test_known_is_a_matter_of_the_fingerprint_and_of_the_check() -> None:
     engine = Engine(spec_of(), None)
-    journal = engine.step()
+    done = engine._execute(Program(()))
     own, others = violation(1), violation(2)
     declared = Known("leak | vfree | area 1 | left | holding nothing", "rare", "a reference", "a title")
     other_check = Known("accounting | vfree | area 2 | left | holding nothing", "rare", "another", "a title")
     assert own.fingerprint == declared.fingerprint
     engine.known = {own.fingerprint: declared, others.fingerprint: other_check}
     for one in (own, others, violation(3)):
-        engine._keep(one, journal, Program(()))
+        engine._keep(one, Program(()), done, "stem")
     assert [finding.known for finding in engine.finish().findings.values()] == [True, False, False]
 
 
@@ -195,9 +197,9 @@ def test_what_an_older_run_left_in_the_folder_is_not_taken_for_this_runs_journal
 def test_the_findings_kept_are_bounded_and_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "FINDINGS_MAX", 3)
     engine = Engine(spec_of(), None)
-    journal = engine.step()
+    done = engine._execute(Program(()))
     for number in (0, 1, 2, 3, 4, 0):
-        engine._keep(violation(number), journal, Program(()))
+        engine._keep(violation(number), Program(()), done, "stem")
     tally = engine.finish()
     assert [finding.count for finding in tally.findings.values()] == [2, 1, 1]
     assert tally.dropped == 2
@@ -297,3 +299,28 @@ def test_a_run_without_operation_call_or_flush_has_no_substance(
 def test_a_run_of_any_workload_has_substance() -> None:
     spec: RunSpec = spec_of(schedules=1)
     assert has_substance(run_engine(Engine(spec, None)).finish()) == []
+
+
+def test_coverage_is_counted_by_strategy_and_the_number_of_processes_changes_nothing() -> None:
+    spec = spec_of("v6.4", FULL_BLOCKS, strategy="sticky,round-robin", schedules=12)
+    whole = run_engine(Engine(spec, None)).finish().coverage.as_dict()
+    halves = [run_engine(Engine(spec, None, first=first, stride=2)).finish() for first in (0, 1)]
+    halves[0].merge(halves[1])
+    assert halves[0].coverage.as_dict() == whole
+    by_strategy = {name.partition(":")[0]: told["executions"] for name, told in whole["by_strategy"].items()}
+    assert by_strategy == {"sticky": 6, "round-robin": 6}
+    assert whole["executions"] == 12
+    assert 0 < whole["distinct_journals"] <= 12
+
+
+def test_what_threads_found_comes_with_a_schedule_that_shows_it_again(tmp_path: Path) -> None:
+    spec = spec_of("v6.4", FULL_BLOCKS, runtime=THREADS, schedules=10)
+    findings = run_engine(Engine(spec, tmp_path)).finish().findings
+    with_schedule = [finding for finding in findings.values() if finding.schedule]
+    assert "stale-after-unmap-aliases" in {finding.check for finding in with_schedule}
+    for finding in with_schedule:
+        saved = read_schedule(tmp_path / finding.schedule)
+        assert saved.program.as_dict() == finding.program
+        told = replay(saved)
+        assert (told.violation is not None, told.is_same_journal) == (True, True)
+        assert saved.fingerprint == finding.fingerprint

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from stressvmap.checks.costs import METRICS_MAX
+from stressvmap.checks.costs import is_maximum
+from stressvmap.checks.lock_times import POINT_KINDS
 from stressvmap.checks.registry import CHECK_NAMES
 from stressvmap.errors import ConfigError
 from stressvmap.journal.events import GROUND
 from stressvmap.journal.journal import Journal
 from stressvmap.stress.engine import Engine
 from stressvmap.stress.judge import Judge, judge
-from tests.stress.runs import FULL_BLOCKS, spec_of
+from tests.stress.runs import FULL_BLOCKS, TINY, spec_of
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +32,18 @@ def test_metrics_and_windows_of_executions_add_up(journals: list[Journal]) -> No
         together.execution(journal)
         alone.append(judge(journal)[1])
     for name, total in together.metrics().items():
-        parts = [one.metrics()[name] for one in alone]
-        assert total == (max(parts) if name in METRICS_MAX else sum(parts)), name
+        parts = [one.metrics().get(name, 0) for one in alone]
+        assert total == (max(parts) if is_maximum(name) else sum(parts)), name
     for name, counts in together.window_counts().items():
         parts_of = [one.window_counts()[name] for one in alone]
         assert counts == [sum(column) for column in zip(*parts_of, strict=True)], name
         assert counts[1] <= counts[0]
+
+
+def test_the_points_counted_from_a_journal_are_about_those_that_the_runtime_announced() -> None:
+    engine = Engine(spec_of(scenario=replace(TINY, flushers=0, aliases_rate=0.1)), None)
+    counted = sum(event[0] in POINT_KINDS for _ in range(40) for event in engine.step().events)
+    assert counted == pytest.approx(engine.finish().points, rel=0.05)
 
 
 def test_flushed_is_owed_and_excess(journals: list[Journal]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-import stressvmap.testing
+import stressvmap.testing.state_machine
 from stressvmap.errors import ConfigError, PatchError
 from stressvmap.kernel.function import kernel_function
 from stressvmap.scenario import Scenario
@@ -237,7 +237,7 @@ def test_what_makes_no_sense_is_refused_at_once(arguments: dict[str, Any], messa
 
 
 def test_the_example_of_the_docstring_runs() -> None:
-    blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", stressvmap.testing.__doc__ or "")
+    blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", stressvmap.testing.state_machine.__doc__ or "")
     namespace: dict[str, Any] = {}
     exec(textwrap.dedent(blocks[0]), namespace)
     case = namespace["TestPurgeFirst"]

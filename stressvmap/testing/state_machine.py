@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The public door for other people's tests: a Hypothesis state machine whose rules are the layer's API calls.
+"""A Hypothesis state machine whose rules are the layer's API calls.
 
-Hypothesis draws sequences of calls and machine events, one call at a time, each to its end (concurrency is what
-`stressvmap stress` is for). All checks look at the journal after each step, the structures are audited between the
+Hypothesis draws sequences of calls and machine events, one call at a time, each to its end (`concurrent` lets them
+overlap). All checks look at the journal after each step, the structures are audited between the
 calls, and at the end everything is unmapped, drained and audited at rest. What fails is shrunk to the few calls that
 matter. A test of one's own patch is a file that pytest collects::
 
@@ -38,7 +38,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, Final
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule
 
@@ -47,7 +46,6 @@ from stressvmap.checks.audit import BETWEEN
 from stressvmap.checks.base import Feeder, Violation
 from stressvmap.checks.registry import all_checks
 from stressvmap.checks.state import State
-from stressvmap.errors import ConfigError
 from stressvmap.journal.events import ALLOC_FAILED, SLOT_PUT, Event
 from stressvmap.kernel.memory import DIRECT_MAP_PAGE
 from stressvmap.kernel.slab import FAULT_KINDS
@@ -56,30 +54,16 @@ from stressvmap.runtime.runtime import DONE
 from stressvmap.runtime.task import Task
 from stressvmap.scenario import Scenario
 from stressvmap.sched.sequential import SequentialRuntime
+from stressvmap.testing.subject import SMALL, under_test
+from stressvmap.testing.violation import failure_of
 from stressvmap.vmalloc.backend import WINDOW_PAGE, ModelBackend
 from stressvmap.vmalloc.base import Vmalloc
-from stressvmap.vmalloc.v6_4 import V6_4
-from stressvmap.vmalloc.versions import load
-
-__all__ = ["SMALL", "VmapStateMachine", "VmapViolation", "known_fingerprints", "machine", "register_profiles"]
-
-SMALL: Final = Scenario(cpus=2, window_blocks=6, lazy_max=16)
-"""The default scenario: so small that thirty calls fill blocks, use up the address space and start the drain work."""
 
 POINTS_MAX: Final = 120
 """A migration strikes within so many scheduling points of the next call; few calls take more."""
 FAULT_NTH_MAX: Final = 3
 UNMAPPED_MAX: Final = 8
 """So many of the mappings taken away last does `read_unmapped` read."""
-
-
-class VmapViolation(AssertionError):
-    """An invariant did not hold; the message is the story. Each fingerprint has a subclass of its own.
-
-    So Hypothesis takes two mechanisms for two bugs: it shrinks each by itself, and never slips from one to the other.
-    """
-
-    fingerprint: ClassVar[str] = ""
 
 
 class VmapStateMachine(RuleBasedStateMachine):
@@ -117,6 +101,7 @@ class VmapStateMachine(RuleBasedStateMachine):
         self._checks = all_checks(self._state, self.SCENARIO.limits, self.CHECKS)
         journal = self.backend.journal()
         journal.header["direct_map"] = [DIRECT_MAP_PAGE, WINDOW_PAGE]  # frames are still to be handed out
+        journal.header["is_sequential"] = True  # no two of its tasks can ever meet
         able = [check for check in self._checks if not check.cannot_run_on(journal)]
         self._feeder = Feeder(journal, [self._state, *able])
 
@@ -247,7 +232,7 @@ class VmapStateMachine(RuleBasedStateMachine):
             check.violations.clear()
         for violation in sorted(violations, key=lambda violation: violation.at):
             if violation.fingerprint not in self.ALLOW:
-                raise _failure(violation)
+                raise failure_of(violation)
         if reason != DONE and not violations:
             raise AssertionError(f"the call did not end: {reason} after {self.runtime.points} scheduling points")
         has_lost_some = any(getattr(check, "suppressed", 0) for check in self._checks)
@@ -265,11 +250,7 @@ def machine(
     `machine(...).TestCase` is what pytest and unittest collect. `checks` names those that look (all if empty), `allow`
     lists fingerprints that do not fail it. Raises ConfigError for a version, scenario or check that makes no sense.
     """
-    version_class = load(version) if isinstance(version, str) else version
-    if not issubclass(version_class, V6_4):
-        raise ConfigError(f"machine: {version_class.__name__} does not inherit from a version")
-    scenario.validate()
-    all_checks(State(), scenario.limits, checks)
+    version_class = under_test(version, scenario, checks)
     namespace: dict[str, Any] = {
         "__doc__": f"{version_class.NAME} under random calls.",
         "VERSION": version_class,
@@ -279,28 +260,6 @@ def machine(
         **_rules(scenario),
     }
     return type(f"{version_class.__name__}Machine", (VmapStateMachine,), namespace)
-
-
-def known_fingerprints(version: type[Vmalloc]) -> tuple[str, ...]:
-    """What a version declares itself to break, for `allow`."""
-    return tuple(known.fingerprint for known in version.known)
-
-
-def register_profiles() -> None:
-    """Register the Hypothesis profiles `dev`, `ci` and `nightly`; `settings.load_profile` chooses one.
-
-    `dev` draws anew each time and keeps what failed in the example database. `ci` draws the same each time, so that
-    what turns it red is the change under test and not the dice; what luck can find, `nightly` looks for. A step's time
-    depends on how busy the machine is, so there are no deadlines. Each failure prints the line that reproduces it. The
-    explain phase is left out: it traces every line of the model, which takes longer than all the rest.
-    """
-    health = (HealthCheck.too_slow, HealthCheck.data_too_large)
-    phases = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
-    default = settings.get_profile("default")  # not the one in force, which on a CI machine is Hypothesis's own for CI
-    base = settings(default, deadline=None, print_blob=True, suppress_health_check=health, phases=phases)
-    settings.register_profile("dev", base, max_examples=150, stateful_step_count=50)
-    settings.register_profile("ci", base, max_examples=300, stateful_step_count=50, derandomize=True)
-    settings.register_profile("nightly", base, max_examples=10_000, stateful_step_count=100)
 
 
 # -- rules ------------------------------------------------------------------------------------------------
@@ -347,17 +306,3 @@ def _rules(scenario: Scenario) -> dict[str, Callable[..., Any]]:
             rule(cpu=cpu)(base.cpu_up),
         ]
     return {f"rule_{number}_{function.__name__}": function for number, function in enumerate(rules)}
-
-
-# -- failures ---------------------------------------------------------------------------------------------
-
-_failure_classes: dict[str, type[VmapViolation]] = {}
-
-
-def _failure(violation: Violation) -> VmapViolation:
-    fingerprint = violation.fingerprint
-    if fingerprint not in _failure_classes:
-        name = "".join(part.capitalize() for part in violation.check.split("-"))
-        _failure_classes[fingerprint] = type(name, (VmapViolation,), {"fingerprint": fingerprint})
-    told = f"{violation.check}: {violation.message}\n  fingerprint {fingerprint}: {violation.mechanism.text()}"
-    return _failure_classes[fingerprint](told)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Run a saved schedule again, and say what came of it: the violation, the journal, the sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from stressvmap.checks.base import Violation
+from stressvmap.errors import ScheduleMismatch
+from stressvmap.journal.journal import Journal
+from stressvmap.program import Program
+from stressvmap.runtime.strategy import Schedule, Strategy
+from stressvmap.sched.replay import PrefixStrategy, ReplayStrategy
+from stressvmap.stress.execution import Execution, Executor
+from stressvmap.stress.judge import Judge
+from stressvmap.stress.schedule_file import SavedSchedule
+from stressvmap.vmalloc import versions
+
+RECURS: Final = 1
+DOES_NOT_RECUR: Final = 0
+DIVERGED: Final = 4
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What the replay of a saved schedule came to."""
+
+    saved: SavedSchedule
+    version: str
+    """What was run: the file's version, or the one asked for instead."""
+    version_digest: str
+    """Of that version's sources now."""
+    mismatch: ScheduleMismatch | None = None
+    """Where the schedule ceased to fit; None if all of it did."""
+    journal: Journal | None = None
+    """None if the execution was given up where the schedule ceased to fit."""
+    journal_digest: str = ""
+    schedule: Schedule = field(default_factory=Schedule)
+    """What was decided this time: the saved one, unless a prefix of it was gone on with."""
+    reason: str = ""
+    points: int = 0
+    operations: int = 0
+    violations: list[Violation] = field(default_factory=list)
+    """The first of each fingerprint, in the order of the journal."""
+
+    @property
+    def violation(self) -> Violation | None:
+        """What the schedule is kept for, if it is there again; of one that is kept for nothing, the first there is."""
+        wanted = self.saved.fingerprint
+        return next((v for v in self.violations if not wanted or v.fingerprint == wanted), None)
+
+    @property
+    def is_same_source(self) -> bool:
+        """Whether the version is, to the byte, what it was when the schedule was saved."""
+        return self.version_digest == self.saved.version_digest
+
+    @property
+    def is_same_journal(self) -> bool | None:
+        """Whether the journal is the same; None if either is not known."""
+        if not self.saved.journal_digest or not self.journal_digest:
+            return None
+        return self.journal_digest == self.saved.journal_digest
+
+    @property
+    def exit_status(self) -> int:
+        """RECURS, DOES_NOT_RECUR, or DIVERGED: it did not fit and was not gone on with."""
+        if self.journal is None:
+            return DIVERGED
+        return DOES_NOT_RECUR if self.violation is None else RECURS
+
+
+def replay(
+    saved: SavedSchedule,
+    executor: Executor | None = None,
+    *,
+    version: str = "",
+    then: Strategy | None = None,
+    judge: Judge | None = None,
+) -> Replayed:
+    """Run `saved` again, on `version` instead of its own if that is given.
+
+    With `then`, a schedule that ceases to fit is gone on with by that strategy; without, that ends the replay.
+    `executor` must be of the version and the scenario concerned. Raises ConfigError, PatchError.
+    """
+    name = version or saved.version
+    if executor is None:
+        executor = Executor(versions.load(name), saved.scenario)
+        try:
+            return replay(saved, executor, version=version, then=then, judge=judge)
+        finally:
+            executor.close()
+    told = Replayed(saved, name, versions.digest(executor.version))
+    strategy: ReplayStrategy | PrefixStrategy
+    if then is None:
+        strategy = ReplayStrategy(saved.schedule, executor.tasks)
+    else:
+        strategy = PrefixStrategy(saved.schedule, then, executor.tasks)
+        executor.calibrate(strategy, [saved.program])
+    try:
+        done = executor.run(saved.program, strategy, seed=saved.seed, execution=saved.execution)
+        strategy.check_used_up(done.points)
+    except ScheduleMismatch as mismatch:
+        told.mismatch = mismatch
+        return told
+    if isinstance(strategy, PrefixStrategy):
+        told.mismatch = strategy.mismatch
+    told.journal = done.journal
+    told.journal_digest = done.journal.digest()
+    told.schedule = done.schedule
+    told.reason, told.points, told.operations = done.reason, done.points, done.operations
+    verdict = (judge or Judge(saved.scenario.limits)).execution(done.journal)
+    first: dict[str, Violation] = {}
+    for violation in verdict.violations:
+        first.setdefault(violation.fingerprint, violation)
+    told.violations = list(first.values())
+    return told
+
+
+def saved_from(
+    executor: Executor,
+    program: Program,
+    done: Execution,
+    violation: Violation | None,
+    *,
+    version: str,
+    seed: int = 0,
+    strategy: str = "",
+) -> SavedSchedule:
+    """What `executor` has just run, as a schedule to keep for `violation`. `version` is what `--version` takes."""
+    return SavedSchedule(
+        version=versions.absolute(version, Path.cwd()),
+        version_digest=versions.digest(executor.version),
+        scenario=executor.scenario,
+        program=program,
+        schedule=done.schedule,
+        journal_digest=done.journal.digest(),
+        reason=done.reason,
+        check="" if violation is None else violation.check,
+        fingerprint="" if violation is None else violation.fingerprint,
+        mechanism="" if violation is None else violation.mechanism.text(),
+        message="" if violation is None else violation.message,
+        seed=seed,
+        execution=int(done.journal.header["execution"]),
+        strategy=strategy,
+    )
