@@ -8,8 +8,8 @@ from typing import Final
 from stressvmap.checks.audit import REST, Snapshot
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.story import StateCheck, ranges_text
-from stressvmap.checks.world import LAZY_TREE, MAPPING_ENTRIES
-from stressvmap.journal.events import API_END, AUDIT_END, WRITE, WRITE_ONCE, Event
+from stressvmap.checks.world import BLOCK_LOCK, LAZY_TREE, MAPPING_ENTRIES
+from stressvmap.journal.events import API_END, AUDIT_END, UNLOCK, WRITE, WRITE_ONCE, Event
 from stressvmap.ranges import PageRange
 
 NOT_MAPPED: Final = "returned a range that is not wholly mapped"
@@ -18,6 +18,8 @@ FREE_NEGATIVE: Final = "free below 0"
 DIRTY_SHRINKS: Final = "dirty decreased"
 DIRTY_TOO_LARGE: Final = "dirty above the block's size"
 SUM_WRONG: Final = "live + free + dirty is not the block's size"
+SUM_UNLOCKED: Final = "used + free + dirty is not the block's size when its lock is released"
+FREE_DEAD: Final = "dead with free space when its lock is released"
 USED_WRONG: Final = "used_map differs from the live slots"
 MAPPED_DEAD: Final = "more pages mapped than its live slots have"
 LISTED_FULL: Final = "on the free list without free space"
@@ -30,20 +32,30 @@ class Accounting(StateCheck):
     """A block's books agree with what happened to it.
 
     At every write: `free` only decreases and never below 0 (I1: space is a bump pointer); `dirty` only increases, up
-    to the block's size. At an audit, for a block that is not dead (dirty below its size): live + free + dirty is its
-    size (I2); it was put on a free list, by its own list operations, iff free > 0 (I4; what a walk really reaches is
-    list-corruption's business); used_map has as many bits as live slots, where given; and each page that some CPU may
-    still translate lies in [dirty_min, dirty_max) (I5, in the form that holds whether or not the range is reset when
-    collected). At rest: vmap_lazy_nr is the number of pages on the lazy trees.
+    to the block's size. Whenever its lock is released, a block that is not dead (dirty below its size) has used_map +
+    free + dirty = its size (I2), but for slots of calls under way: an unmapping one takes them out of used_map before
+    it counts them dirty, and a mapping one that fails unmaps too; and a dead one has free = 0 (I3), for whoever still
+    stands on it would hand that space out. At an audit, for a block that is not dead: live +
+    free + dirty is its size (I2 again, by what callers have); it was put on a free list, by its own list operations,
+    iff free > 0 (I4; what a walk really reaches is list-corruption's business); used_map has as many bits as live
+    slots, where given; and each page that some CPU may still translate lies in [dirty_min, dirty_max) (I5, in the form
+    that holds whether or not the range is reset when collected). At rest: vmap_lazy_nr is the number of pages on the
+    lazy trees.
 
-    I3 (the death latch) binds who may touch a dead block: use-after-free. State: none of its own.
+    The rest of I3 (the death latch) binds who may touch a dead block: use-after-free. State: none of its own.
     """
 
     NAME = "accounting"
     NEEDS = frozenset({AUDIT_END, WRITE})
 
     def handlers(self) -> dict[int, Handler]:
-        return {WRITE: self.on_write, WRITE_ONCE: self.on_write, AUDIT_END: self.on_audit_end, API_END: self.on_api_end}
+        return {
+            WRITE: self.on_write,
+            WRITE_ONCE: self.on_write,
+            UNLOCK: self.on_unlock,
+            AUDIT_END: self.on_audit_end,
+            API_END: self.on_api_end,
+        }
 
     def on_write(self, number: int, event: Event) -> None:
         field = event[5]
@@ -75,6 +87,46 @@ class Accounting(StateCheck):
             [self.step(number, event, f"writes {field} = {after}, which was {'unset' if before is None else before}")],
             f"should have been: free only decreases to 0, dirty only increases to {self.state.block_bits}",
         )
+
+    def on_unlock(self, number: int, event: Event) -> None:
+        if event[5] != BLOCK_LOCK:
+            return
+        target = self.state.objects.get(event[4])
+        bits = self.state.block_bits
+        if target is None or not bits:
+            return
+        fields = target.fields
+        used, free, dirty = fields.get("used_map"), fields.get("free"), fields.get("dirty")
+        if used is None or free is None or dirty is None:
+            return
+        if dirty == bits:
+            wrong = FREE_DEAD if free else ""
+        else:
+            missing = bits - used.bit_count() - free - dirty
+            wrong = SUM_UNLOCKED if abs(missing) > self._slots_under_way(target.start, bits) else ""
+        if not wrong:
+            return
+        task = self.state.task(event)
+        name = self.object_name(target, event[4])
+        books = f"used_map has {used.bit_count()} bits set, free is {free}, dirty is {dirty}"
+        self.report(
+            number,
+            Mechanism(self.NAME, (task.entry(),), "vmap_block", wrong, task.lock_classes()),
+            f"{name}: {wrong}",
+            [self.step(number, event, f"releases {BLOCK_LOCK}: {books}")],
+            f"should have been: {bits} together, or dirty {bits} and nothing free (dead)",
+        )
+
+    def _slots_under_way(self, start: int, bits: int) -> int:
+        """How many slots of the block at `start` the calls under way may have entered in one of the books only."""
+        slots = 0
+        for task in self.state.tasks.values():
+            for call in task.calls:
+                if call.entry == "vm_map_ram" or (
+                    call.entry == "vm_unmap_ram" and (start < 0 or start <= call.page < start + bits)
+                ):
+                    slots += 1 << max(0, call.pages - 1).bit_length()
+        return slots
 
     def on_api_end(self, number: int, event: Event) -> None:
         """What a mapping call returns is mapped, every page of it."""

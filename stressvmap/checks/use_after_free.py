@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.state import State
@@ -13,12 +14,16 @@ from stressvmap.journal.events import (
     FREED_RECYCLED,
     LIST_ADD,
     LIST_DEL,
+    OBJECT_ALLOC,
     OBJECT_FREE,
     WRITE,
     WRITE_ONCE,
     Event,
 )
 from stressvmap.journal.journal import Journal
+
+ON_STACK: Final = "on_stack"
+"""Class of a list head on a task's stack."""
 
 
 class UseAfterFree(StateCheck):
@@ -89,20 +94,29 @@ class UseAfterFree(StateCheck):
 def _was_linked(events: Sequence[Event], victim: int, freed_at: int) -> bool:
     """Whether a list head, or a node on its list, pointed at `victim` when it was freed. Read back only for a report.
 
-    Nodes taken off a list keep their pointers for the walkers that stand on them: those do not count.
+    Nodes taken off a list keep their pointers for the walkers that stand on them: those do not count. Nor does a list
+    whose head is on a task's stack: nobody else can walk there.
     """
     pointers: dict[tuple[int, str], int] = {}
+    private: set[int] = set()
     heads: set[int] = set()
-    listed: set[int] = set()
+    listed: set[tuple[int, str]] = set()
     for event in events[:freed_at]:
         kind = event[0]
         if kind in (WRITE, WRITE_ONCE):
             field = str(event[5])
             if field.endswith((".next", ".prev")):
                 pointers[(event[4], field)] = event[6]
+        elif kind == OBJECT_ALLOC:
+            if event[5] == ON_STACK:
+                private.add(event[4])
         elif kind == LIST_ADD:
-            listed.add(event[4])
-            heads.add(event[6])
+            if event[6] not in private:
+                listed.add((event[4], str(event[5])))
+                heads.add(event[6])
         elif kind == LIST_DEL:
-            listed.discard(event[4])
-    return any(to == victim and at != victim and (at in heads or at in listed) for (at, _), to in pointers.items())
+            listed.discard((event[4], str(event[5])))
+    return any(
+        to == victim and at != victim and (at in heads or (at, field.rpartition(".")[0]) in listed)
+        for (at, field), to in pointers.items()
+    )

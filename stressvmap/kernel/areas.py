@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from stressvmap.journal.events import SPACE_BACK, SPACE_OUT, TREE_ERASE, TREE_FIND, TREE_INSERT
+from stressvmap.journal.events import SPACE_BACK, SPACE_OUT, TREE_ERASE, TREE_FIND, TREE_INSERT, UNINITIALISED
 from stressvmap.kernel.locks import SpinLock
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.rbtree import AreaTree, RbNode
-from stressvmap.kernel.struct import Struct
+from stressvmap.kernel.struct import POISON, Struct
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.runtime.access import CHANGES, LOOKS
 
@@ -101,13 +101,18 @@ class VmapArea(Struct):
 
     def start_raw(self) -> int:
         """va_start as a tree operation reads it, unannounced."""
-        self.machine.runtime.note((self.id, "va_start"), LOOKS)
-        return int(self.values["va_start"])
+        return self._raw("va_start")
 
     def end_raw(self) -> int:
         """va_end likewise."""
-        self.machine.runtime.note((self.id, "va_end"), LOOKS)
-        return int(self.values["va_end"])
+        return self._raw("va_end")
+
+    def _raw(self, field: str) -> int:
+        self.machine.runtime.note((self.id, field), LOOKS)
+        if field not in self.values:
+            self.machine.record(UNINITIALISED, self.id, field, 0)
+            return POISON
+        return int(self.values[field])
 
 
 class VmapTree:
@@ -135,13 +140,15 @@ class VmapTree:
     def insert(self, area: VmapArea) -> bool:
         """insert_vmap_area: False, with a warning, if it overlaps what is there."""
         self._announce(TREE_INSERT, area.id)
-        node = AreaNode(area.start_raw(), area.end_raw(), area, self.tree)
+        start, end = area.start_raw(), area.end_raw()
+        self.machine.BUG_ON(start >= end, "an area to insert ends before it begins")
+        node = AreaNode(start, end, area, self.tree)
         if not self.tree.insert(node):
             self.machine.WARN_ON(True, f"an area to insert overlaps one in the {self.name} tree")
             return False
         area.node = node
         self.machine.record(TREE_INSERT, area.id, self.name, 0)
-        self._came(area.start_raw(), area.end_raw())
+        self._came(start, end)
         return True
 
     def erase(self, area: VmapArea) -> None:

@@ -94,6 +94,7 @@ def list_add_tail_rcu(new: ListHead, head: ListHead) -> None:
 def _list_add(new: ListHead, head: ListHead, publish: int) -> None:
     machine = new.machine
     prev = head.load_prev(READ)
+    machine.BUG_ON(prev is None, f"list_add to an uninitialised {head.field}")
     assert prev is not None
     if not head.points_to(None, prev) or not prev.points_to(head, None) or new is prev or new is head:
         culprit = prev if not prev.points_to(head, None) else head

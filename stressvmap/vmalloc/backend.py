@@ -15,6 +15,7 @@ from stressvmap.journal.events import API_BEGIN, API_END, BUG, SLOT_PUT, SLOT_TA
 from stressvmap.journal.journal import Journal
 from stressvmap.kernel.kernel import Kernel
 from stressvmap.kernel.memory import DIRECT_MAP_PAGE
+from stressvmap.kernel.struct import POISON
 from stressvmap.program import Program, ProgramOp, TaskProgram
 from stressvmap.ranges import PAGE_SHIFT
 from stressvmap.runtime.access import CHANGES, EVERYTHING, LOOKS
@@ -26,6 +27,8 @@ from stressvmap.vmalloc.base import VM_FLUSH_RESET_PERMS, Geometry, Vmalloc
 WINDOW_PAGE: Final = 0x100000
 """Page of VMALLOC_START: a multiple of every block size, far above the direct map."""
 CLEANUP_TASK: Final = 900
+MAX_ERRNO: Final = 4095
+"""<linux/err.h>: an ERR_PTR is minus one of the numbers up to this."""
 
 T = TypeVar("T")
 
@@ -318,15 +321,16 @@ class ModelBackend:
     # -- a user's own code --------------------------------------------------------------------------------
 
     def _guard(self, call: Callable[[], T]) -> T:
-        """Turn what a version raises into what it is: a NULL dereference is an oops, anything else the patch
-        author's mistake.
+        """Turn what a version raises into what it is: following a pointer that is none is an oops, anything else the
+        patch author's mistake.
         """
         try:
             return call()
         except AttributeError as error:
-            if error.obj is None and not self.runtime.is_sealed:
-                self.machine.record(BUG, 0, f"NULL pointer dereference (->{error.name})", 0)
-                raise BugOn("NULL pointer dereference") from error
+            pointer = _bad_pointer(error.obj)
+            if pointer and not self.runtime.is_sealed:
+                self.machine.record(BUG, 0, f"{pointer} pointer dereference (->{error.name})", 0)
+                raise BugOn(f"{pointer} pointer dereference") from error
             raise self._patch_error(error) from error
         except (Exception, SystemExit) as error:
             raise self._patch_error(error) from error
@@ -344,3 +348,16 @@ class ModelBackend:
                 hint = "does its __init__ call super().__init__?"
                 return PatchError(f"{path}: {self.version.__name__} has no attribute {error.name!r}: {hint}")
         return error
+
+
+def _bad_pointer(value: object) -> str:
+    """What kind of pointer `value` is if the C would follow it into an oops: NULL, one that nobody wrote, an ERR_PTR.
+    Empty if it is none of these.
+    """
+    if value is None:
+        return "NULL"
+    if type(value) is not int:
+        return ""
+    if value == POISON:
+        return "uninitialised"
+    return "error" if -MAX_ERRNO <= value < 0 else ""

@@ -39,6 +39,59 @@ def test_fields_of_other_structs_may_do_as_they_like() -> None:
     assert not j.violations(BOOKS)
 
 
+def release(j: Recording, block: int, **fields: int) -> None:
+    """Task 1 changes a block with four free pages and pages 0 to 3 in use, under its lock."""
+    j.write(1, block, used_map=0b1111)
+    j.lock(1, block)
+    j.write(1, block, **fields)
+    j.unlock(1, block)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"free": 2, "used_map": 0b111111},
+        {"free": 0, "dirty": BITS},
+        {"free": 0, "used_map": 0b11111111},
+        {"used_map": 0b0011, "dirty": 2},
+    ],
+)
+def test_books_that_add_up_when_the_lock_is_released(fields: dict[str, int]) -> None:
+    j = Recording()
+    release(j, j.block(1, free=4), **fields)
+    assert not j.violations(BOOKS)
+
+
+@pytest.mark.parametrize("fields", [{"free": 2}, {"free": 0}, {"used_map": 0b11111}, {"dirty": 1}, {"used_map": 0b11}])
+def test_books_that_do_not_add_up_when_the_lock_is_released(fields: dict[str, int]) -> None:
+    j = Recording()
+    release(j, j.block(1, free=4), **fields)
+    assert j.violation(BOOKS).mechanism.mechanism.startswith("used + free + dirty")
+
+
+def test_a_block_that_dies_with_free_space_would_hand_it_out() -> None:
+    j = Recording()
+    release(j, j.block(1, free=4), dirty=BITS, free=1)
+    assert j.violation(BOOKS).mechanism.mechanism == "dead with free space when its lock is released"
+
+
+def test_slots_of_an_unmapping_call_under_way_may_be_missing() -> None:
+    """vb_free clears used_map, unmaps, and only then counts the slots as dirty, rounded up to their order."""
+    j = Recording()
+    block = j.block(1, free=4)
+    j.begin(1, "vm_unmap_ram", BLOCK, 3)
+    release(j, block, used_map=0)
+    assert not j.violations(BOOKS)
+
+
+def test_slots_of_an_unmapping_call_in_another_block_may_not_be_missing_here() -> None:
+    j = Recording()
+    block = j.block(1, free=4)
+    j.begin(1, "vm_unmap_ram", BLOCK + BITS, 3)
+    release(j, block, used_map=0)
+    assert j.violation(BOOKS).mechanism.mechanism.startswith("used + free + dirty")
+
+
 def books(j: Recording, block: int, **changes: int) -> None:
     """An audit of a block with four pages free, two dirty, and two mapped at its pages 6 and 7 by a call."""
     j.map(2, BLOCK + 6, 2)

@@ -54,6 +54,27 @@ def test_an_object_queued_for_a_grace_period_is_alive() -> None:
     assert not j.violations(UAF)
 
 
+def freed_on_a_list(head_class: str) -> str:
+    """The mechanism told when a block was freed that a list with such a head still held."""
+    j = Recording()
+    head = j.object(1, head_class)
+    block = j.block(1, free=0)
+    j.write(1, head, **{"purge.next": block})
+    j.add(ev.LIST_ADD, 1, block, "purge", head)
+    j.add(ev.OBJECT_FREE, 1, block, "vmap_block", ev.FREED_SLAB)
+    j.add(ev.DEAD_ACCESS, 1, block, "purge.prev", ev.READ)
+    return j.violation(UAF).mechanism.mechanism
+
+
+def test_a_block_freed_on_a_list_that_others_walk_is_one_mechanism_whatever_the_field() -> None:
+    assert freed_on_a_list("vmap_block_queue") == "still on a list when freed"
+
+
+def test_a_block_freed_on_its_caller_s_own_list_is_not_taken_for_one_that_others_find() -> None:
+    """A list on the stack: who frees before it deletes does another thing than who corrupted a shared list."""
+    assert freed_on_a_list("on_stack") == "reads purge.prev"
+
+
 def test_a_violation_a_check_and_execution_too_many_is_counted_not_kept() -> None:
     j = Recording()
     for _ in range(30):

@@ -254,3 +254,14 @@ def test_giving_back_a_dead_area_is_a_dead_access() -> None:
     dead.kfree()
     world.run(lambda: tree.merge_or_add(dead))
     assert [event[5] for event in world.of(ev.DEAD_ACCESS)] == ["rb_node"]
+
+
+def test_an_area_inserted_before_its_range_was_written_is_an_uninitialised_read_and_a_bug() -> None:
+    world = World()
+    tree = VmapTree(world.machine, BUSY)
+    made = VmapArea(world.machine)
+    made.values["va_end"] = LAST * PAGE_SIZE
+    world.run(lambda: tree.insert(made))
+    assert [(event[4], event[5]) for event in world.of(ev.UNINITIALISED)] == [(made.id, "va_start")]
+    assert world.bugs() == ["an area to insert ends before it begins"]
+    assert tree.areas() == []

@@ -218,6 +218,15 @@ def test_deleting_a_node_twice_is_a_bug() -> None:
     assert [event[4] for event in world.of(ev.LIST_CORRUPT)] == [first.id]
 
 
+def test_adding_to_a_head_that_nobody_initialised_is_a_bug() -> None:
+    """As it is when the two arguments of list_add_tail are taken for one another."""
+    world = World()
+    head, *_ = neighbours(world)
+    new = world.thing()
+    world.run(lambda: list_add_tail(head, new.node))
+    assert world.bugs() == ["list_add to an uninitialised node"]
+
+
 def test_a_walk_over_a_node_that_list_del_has_poisoned_is_a_bug() -> None:
     world = World(Run(1, until(ev.READ_ONCE, "node.next")), Run(2), Run(1))
     head, first, *_ = neighbours(world)

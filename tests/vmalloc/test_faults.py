@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stressvmap.journal import events as ev
+from stressvmap.kernel.function import kernel_function
 from stressvmap.kernel.slab import FAULT_KINDS, KMALLOC, KMEM_CACHE_ALLOC, PTE_ALLOC, XA_INSERT
 from stressvmap.program import Fault, ProgramOp
 from stressvmap.sched.controlled import ControlledRuntime
@@ -118,3 +122,46 @@ def test_many_failures_under_concurrency_break_nothing_new(version: type[V6_4]) 
         fired = [violation for violation in outcome.violations if news(version, {violation.fingerprint})]
         assert [violation.message for violation in fired] == []
     assert failed > 25
+
+
+class FollowsAnErrorPointer(V6_4):
+    """vm_map_ram does not ask IS_ERR of what alloc_vmap_area returned."""
+
+    @kernel_function
+    def vm_map_ram(self, pages: Sequence[int], count: int) -> int:
+        va: Any = self.alloc_vmap_area(count << 12, 1, self.VMALLOC_START, self.VMALLOC_END, 0)
+        return int(va.va_start)
+
+
+class FollowsAnUnwrittenPointer(V6_4):
+    """vb_free goes by a pointer to the area that nobody has written."""
+
+    @kernel_function
+    def vb_free(self, addr: int, size: int) -> None:
+        vb = self.machine.deref(self.addr_to_vb_xa(addr).load(self.addr_to_vb_idx(addr)))
+        del vb.values["va"]
+        self.memory.vunmap_range_noflush(vb.va.va_start, addr + size)
+
+
+class FollowsANumber(V6_4):
+    """No kernel's mistake: there is nothing behind an int."""
+
+    @kernel_function
+    def vb_free(self, addr: int, size: int) -> None:
+        wrong: Any = addr
+        self.memory.vunmap_range_noflush(wrong.va_start, addr + size)
+
+
+def test_following_an_error_pointer_is_an_oops() -> None:
+    outcome = alone(FollowsAnErrorPointer, map_(0, 4), faults=[Fault(KMEM_CACHE_ALLOC, 1, 0)])
+    assert [event[5] for event in outcome.events(ev.BUG)] == ["error pointer dereference (->va_start)"]
+
+
+def test_following_a_pointer_that_nobody_wrote_is_an_oops() -> None:
+    outcome = alone(FollowsAnUnwrittenPointer, map_(0, 4), unmap(0))
+    assert [event[5] for event in outcome.events(ev.BUG)] == ["uninitialised pointer dereference (->va_start)"]
+
+
+def test_following_an_int_is_a_mistake_in_python() -> None:
+    with pytest.raises(AttributeError, match="'int' object has no attribute 'va_start'"):
+        alone(FollowsANumber, map_(0, 4), unmap(0))
