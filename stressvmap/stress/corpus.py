@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -333,11 +335,16 @@ def _progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    """Workers that a Ctrl-C ends without a word: the parent has the last one."""
+    return ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL))
+
+
 def _hunt_all(bugs: Sequence[str], strategies: Sequence[str], seeds: int, cap: int, jobs: int) -> list[Cell]:
     """All pairs; Ctrl-C ends it with those that are done."""
     pairs = [(bug, strategy) for strategy in strategies for bug in bugs]
     cells: list[Cell] = []
-    with ProcessPoolExecutor(jobs, get_context("spawn")) if jobs > 1 else nullcontext() as pool:
+    with _pool(jobs) if jobs > 1 else nullcontext() as pool:
         try:
             pending = [pool.submit(measure, *pair, seeds, cap) for pair in pairs] if pool else []
             for number, pair in enumerate(pairs):
@@ -346,10 +353,10 @@ def _hunt_all(bugs: Sequence[str], strategies: Sequence[str], seeds: int, cap: i
                 cells.append(cell)
                 seconds = time.monotonic() - started
                 _progress(f"{number + 1}/{len(pairs)} {pair[1]}, {pair[0]}: {cell.text()} ({seconds:.1f} s)")
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenProcessPool) as why:  # a Ctrl-C reaches the workers too, perhaps first
             if pool:
                 pool.shutdown(cancel_futures=True)
-            _progress("stopped; what is done:")
+            _progress(f"stopped ({type(why).__name__}); what is done:")
     return cells
 
 
