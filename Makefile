@@ -25,6 +25,7 @@ soak: $(READY) ## rounds with fresh seeds for hours; SECONDS=N shortens it, OUT=
 
 million: $(READY) ## a million schedules of v6.5 over every workload and strategy (about an hour)
 	@$(BIN)/stressvmap stress --config configs/million.toml
+	@$(BIN)/stressvmap stress --config configs/million.toml --workload seccomp-teardown --schedules 40000
 
 test: $(READY) ## run the test suite; ARGS="-k name" passes more to pytest
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
