@@ -31,8 +31,11 @@ from stressvmap.cli.config_file import read_stress_file
 from stressvmap.cli.soak_file import read_soak_file
 from stressvmap.journal.events import B_IS_SYMBOL, GROUND, KIND_NAMES, stream_of
 from stressvmap.journal.journal import Journal
+from stressvmap.report.columns import columns
 from stressvmap.report.timeline import parse_kinds, parse_range
 from stressvmap.scenario import WINDOWS, WORKLOADS
+from stressvmap.stress.replay import replay
+from stressvmap.stress.schedule_file import read_schedule
 from stressvmap.vmalloc import versions
 from stressvmap.vmalloc.known import Known
 
@@ -324,3 +327,12 @@ if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit("usage: python tests/docs/test_docs.py --write")
     write_quotes()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/findings").glob("*.json")), ids=lambda path: path.stem)
+def test_the_schedule_of_a_finding_shows_it(path: Path) -> None:
+    saved = read_schedule(path)
+    told = replay(saved)
+    assert told.journal is not None
+    assert told.violation is not None
+    assert "\n".join(columns(told.journal, told.violation)) in path.with_suffix(".md").read_text(encoding="utf-8")
