@@ -5,6 +5,7 @@ fields.
 
 from __future__ import annotations
 
+from stressvmap.journal.events import READ, WRITE
 from stressvmap.kernel.areas import VmapArea
 from stressvmap.kernel.lists import ListHead
 from stressvmap.kernel.locks import SpinLock
@@ -101,14 +102,60 @@ class VmapBlockQueue(Struct):
 
 
 class VmStruct(Struct):
-    """struct vm_struct: what vmalloc knows of an area. Only its owner sees it, so its fields are not announced."""
+    """struct vm_struct: what vmalloc knows of an area. Only its owner sees it, so its fields are not announced, but one
+    of a dead one tells on whoever reads it.
+    """
 
-    __slots__ = ("addr", "flags", "pages", "size")
+    __slots__ = ("_addr", "_flags", "_pages", "_size")
     STRUCT = "vm_struct"
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        self.addr = 0
-        self.size = 0
-        self.flags = 0
-        self.pages: list[int] = []
+        self._addr = 0
+        self._size = 0
+        self._flags = 0
+        self._pages: list[int] = []
+
+    @property
+    def addr(self) -> int:
+        """First address of the area."""
+        self.touch(READ, "addr")
+        return self._addr
+
+    @addr.setter
+    def addr(self, value: int) -> None:
+        self.touch(WRITE, "addr")
+        self._addr = value
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes, guard page included."""
+        self.touch(READ, "size")
+        return self._size
+
+    @size.setter
+    def size(self, value: int) -> None:
+        self.touch(WRITE, "size")
+        self._size = value
+
+    @property
+    def flags(self) -> int:
+        """VM_FLUSH_RESET_PERMS and its like."""
+        self.touch(READ, "flags")
+        return self._flags
+
+    @flags.setter
+    def flags(self, value: int) -> None:
+        self.touch(WRITE, "flags")
+        self._flags = value
+
+    @property
+    def pages(self) -> list[int]:
+        """The page frames mapped there."""
+        self.touch(READ, "pages")
+        return self._pages
+
+    @pages.setter
+    def pages(self, value: list[int]) -> None:
+        self.touch(WRITE, "pages")
+        self._pages = value

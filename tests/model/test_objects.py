@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from stressvmap.journal import events as ev
+from stressvmap.kernel.function import kernel_function
 from stressvmap.kernel.slab import XA_INSERT
 from stressvmap.program import Fault, Program, ProgramOp
 from stressvmap.runtime.task import Task
@@ -49,6 +50,19 @@ from tests.model.world import (
 
 FREED = "use-after-free"
 
+
+class FreesStructFirst(V6_4):
+    """vfree gives the vm_struct back before it has read the pages from it."""
+
+    @kernel_function
+    def vfree(self, addr: int) -> None:
+        vm = self.remove_vm_area(addr)
+        assert vm is not None
+        vm.kfree()
+        for frame in vm.pages:
+            self.kernel.frames.free(frame)
+
+
 # -- use after free ---------------------------------------------------------------------------------------------------
 
 PURGEABLE = (map_(0, 4), unmap(0))
@@ -67,6 +81,11 @@ def purged_under_a_walker(version: type[V6_4], *before: Run) -> Outcome:
             Run(2),
         ],
     )
+
+
+def test_a_vm_struct_read_after_it_was_freed_is_seen() -> None:
+    found = alone(FreesStructFirst, vmalloc(0, 1), vfree(0)).only(FREED)
+    assert (found.mechanism.role, found.mechanism.mechanism) == ("freed vm_struct", "reads pages")
 
 
 def test_a_walk_without_the_test_for_death_reads_a_recycled_area() -> None:

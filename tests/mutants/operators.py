@@ -52,7 +52,7 @@ COMPARES: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
     ast.GtE: ast.Gt,
 }
 UNLIKE_ARGUMENTS: Final = frozenset(
-    {"isinstance", "WRITE_ONCE", "kmalloc", "kmem_cache_alloc", "insert", "vmap_pages_range_noflush"}
+    {"cast", "isinstance", "WRITE_ONCE", "kmalloc", "kmem_cache_alloc", "insert", "vmap_pages_range_noflush"}
 )
 """Calls whose two arguments no C compiler would let anybody swap."""
 PAIRS: Final = {"lock": "unlock", "read_lock": "read_unlock"}

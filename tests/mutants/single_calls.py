@@ -352,6 +352,12 @@ def _allocate(size: int, align: int) -> Callable[[_Caller], Any]:
     return _layer(lambda layer: layer.alloc_vmap_area(size, align, layer.VMALLOC_START, layer.VMALLOC_END, 0))
 
 
+def _find_area(backend: _Caller) -> str:
+    layer: Any = backend.vmalloc
+    area = layer.find_vm_area(_address(backend, 3))
+    return f"{area.addr:#x} {area.size:#x} {area.flags} {len(area.pages)}"
+
+
 def _unmap_mapped(backend: _Caller) -> None:
     backend.vmalloc.vm_unmap_ram(_address(backend, 0), 2)
 
@@ -381,7 +387,7 @@ DIRECT_CALLS: Final[tuple[tuple[str, Callable[[_Caller], Any]], ...]] = (
     ("a block with nothing left free", _layer(lambda layer: layer.new_vmap_block(3))),
     ("a page outside its block", _layer(lambda layer: layer.vmap_block_vaddr(layer.VMALLOC_START, 8))),
     ("free an area that has no pages", _layer(lambda layer: layer.vfree(layer.vmalloc(0, VM_FLUSH_RESET_PERMS)))),
-    ("find a vmalloc area", lambda b: b.vmalloc.find_vm_area(_address(b, 3))),  # type: ignore[attr-defined]
+    ("find a vmalloc area", _find_area),
     ("find the area of a mapping", lambda b: b.vmalloc.find_vm_area(_address(b, LARGE_SLOT))),  # type: ignore[attr-defined]
     ("find an area that is not there", _layer(lambda layer: layer.find_vm_area(layer.VMALLOC_END - PAGE_SIZE))),
     (
