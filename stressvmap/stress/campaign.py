@@ -25,6 +25,10 @@ from stressvmap.stress.explore_jobs import Crew
 
 SLICE_SECONDS = 1.0
 SAVE_SECONDS = 5.0
+BASE_SHARE = 4
+"""The decisions kept here reach to this part of the first execution's depth: deeper means more and smaller shares, each
+of which has to find its footprints again.
+"""
 
 
 class Campaign:
@@ -240,7 +244,7 @@ class Campaign:
             coverage, shares = self.explorer.split(state.bound)
             state.coverage.add(coverage)
         else:
-            shares = [Share(base=self.explorer.first_length() // 2)]
+            shares = [Share(base=self.explorer.first_length() // BASE_SHARE)]
         state.contended |= self.explorer.runtime.contended
         return shares
 

@@ -96,6 +96,19 @@ def test_an_invalidation_handled_after_the_pte_clear_removes_it_whenever_its_flu
     assert reads == [7, None]
 
 
+def test_a_flush_waits_for_its_answers_at_a_point_of_its_own() -> None:
+    answered = until(0, "answers")
+    world = World(Run(1, answered), Run(2), Run(1), Run(IRQ + 1), Run(1), cpus=2)
+    done: list[int] = []
+
+    def other() -> None:
+        done.append(len(world.of(ev.TLB_INVALIDATE)))
+
+    world.run(lambda: flush(world), other)
+    assert done == [1]
+    assert world.position(ev.TLB_INVALIDATE, IRQ + 1) < world.position(ev.FLUSH_END)
+
+
 def test_an_interrupt_is_served_while_the_cpus_task_is_parked() -> None:
     world = World(Run(2, until(ev.READ, "count")), Run(3), Run(1), Run(IRQ + 1), Run(1), cpus=3)
     thing = world.thing()
