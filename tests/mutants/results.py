@@ -101,7 +101,8 @@ def table(mutants: list[Mutant], results: Mapping[str, Result], equal: Mapping[s
     lines = [_row(["", *versions]), _row(["---", *["---:"] * len(versions)])]
     names = ["generated", "not run", BROKEN, "equivalent", KILLED, "by a check", "by behaviour", SURVIVED]
     lines += [_row([name, *(str(rows[version][name]) for version in versions)]) for name in names]
-    lines.append(_row(["killed of the non-equivalent", *(_rate(rows[version]) for version in versions)]))
+    rate = rates(mutants, results, equal)
+    lines.append(_row(["killed of the non-equivalent", *(f"{100 * rate[version]:.1f} %" for version in versions)]))
     lines += ["", _row(["killed by", *versions]), _row(["---", *["---:"] * len(versions)])]
     for name, _ in sorted(killers.items(), key=lambda item: (item[0].startswith(BEHAVIOUR), -item[1], item[0])):
         lines.append(
@@ -115,9 +116,18 @@ def table(mutants: list[Mutant], results: Mapping[str, Result], equal: Mapping[s
     return "\n".join(lines) + "\n"
 
 
-def _rate(count: Counter[str]) -> str:
-    judged = count[KILLED] + count[SURVIVED]
-    return f"{100 * count[KILLED] / judged:.1f} %" if judged else "-"
+def rates(mutants: Iterable[Mutant], results: Mapping[str, Result], equal: Mapping[str, str]) -> dict[str, float]:
+    """By version: how many of the mutants that are no equivalents were killed, between 0 and 1. What was not run, or is
+    broken, was not.
+    """
+    killed: Counter[str] = Counter()
+    all_: Counter[str] = Counter()
+    for mutant in mutants:
+        is_killed = mutant.id in results and results[mutant.id].outcome == KILLED
+        if is_killed or mutant.id not in equal or mutant.id not in results:
+            all_[mutant.version] += 1
+            killed[mutant.version] += is_killed
+    return {version: killed[version] / count for version, count in all_.items()}
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from stressvmap.vmalloc.versions import BUILT_IN
 from tests.mutants.building import Mutant, mutants_of
-from tests.mutants.results import append, equivalences, read, result_of, table
+from tests.mutants.results import append, equivalences, rates, read, result_of, table
 from tests.mutants.trial import BEHAVIOUR, BROKEN, KILLED, SURVIVED, Outcome, Trial
 
 V6_5 = BUILT_IN["v6.5"]
@@ -103,8 +103,18 @@ def test_the_table_counts_what_was_killed_of_what_is_no_equivalent(mutants: dict
     for row in ("| generated | 4 |", "| equivalent | 1 |", "| killed | 2 |", "| survived | 1 |", "| `leak` | 1 |"):
         assert row in text
     assert "| killed of the non-equivalent | 66.7 % |" in text
+    assert rates(four, results, {four[2].id: "because"}) == {"v6.5": pytest.approx(2 / 3)}
     assert f"- `{four[3].id}`" in text
     assert four[2].id not in text
+
+
+def test_what_is_broken_or_was_not_run_is_not_killed(mutants: dict[str, Mutant]) -> None:
+    three = list(mutants.values())[:3]
+    results = {
+        three[0].id: result_of(three[0], Outcome(KILLED, "leak")),
+        three[1].id: result_of(three[1], Outcome(BROKEN, "", "TypeError: ...")),
+    }
+    assert rates(three, results, {three[2].id: "because"}) == {"v6.5": pytest.approx(1 / 3)}
 
 
 def test_each_argument_is_about_a_mutant_that_there_is() -> None:
