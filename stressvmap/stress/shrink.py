@@ -41,7 +41,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from itertools import islice, permutations
+from itertools import chain, islice, permutations
 from random import Random
 from typing import Final
 
@@ -365,7 +365,7 @@ class Shrinker:
             t = min(t, len(self.best.variant.program.tasks)) - 1
 
     def _drop_operations(self) -> None:
-        """ddmin's complements: runs of half the operations, a quarter, ... one."""
+        """ddmin's complements: runs of half the operations, a quarter, ... one; then a mapping and its unmapping."""
         length = max(1, len(change.operations(self.best.variant.program)) // 2)
         while length:
             at = 0
@@ -374,6 +374,8 @@ class Shrinker:
                 if not self._attempt(change.without(self.best.variant, dropped), search=True):
                     at += length
             length //= 2
+        while any(self._attempt(fewer, search=True) for fewer in change.without_one_use(self.best.variant)):
+            pass
 
     def _drop_injections(self) -> None:
         program = self.best.variant.program
@@ -400,7 +402,7 @@ class Shrinker:
             operations = len(change.operations(self.best.variant.program))
             is_short = operations <= SEARCH_OPERATIONS_MAX and any(
                 self._attempt(traded, search=operations <= TRADE_OPERATIONS_MAX)
-                for traded in change.trades(self.best.variant)
+                for traded in chain(change.trades(self.best.variant), change.with_a_task_moved(self.best.variant))
             )
 
     def _smaller_machine(self) -> None:

@@ -118,6 +118,23 @@ def without_injections(variant: Variant, dropped: Collection[int]) -> Variant:
     return replace(variant, program=replace(variant.program, faults=kept_faults, migrations=kept_moves))
 
 
+def without_one_use(variant: Variant) -> Iterator[Variant]:
+    """Without one mapping and what its task does to that slot before it fills it again: either alone changes what the
+    other operations find.
+    """
+    for t, task in enumerate(variant.program.tasks):
+        for k, op in enumerate(task.ops):
+            if op.kind in SIZED:
+                dropped = {(t, k)}
+                for later in range(k + 1, len(task.ops)):
+                    other = task.ops[later]
+                    if other.kind not in SLOTLESS and other.slot == op.slot:
+                        if other.kind in SIZED:
+                            break
+                        dropped.add((t, later))
+                yield without(variant, dropped)
+
+
 def trades(variant: Variant) -> Iterator[Variant]:
     """With one operation less (or one slot's), and something else changed so that the others may do without it: an
     injection goes with it, another piece is larger, or all are.
@@ -149,6 +166,23 @@ def trades(variant: Variant) -> Iterator[Variant]:
             if growing:
                 yield without(all_larger, dropped)
                 yield without(without_injections(all_larger, injections), dropped)
+
+
+def with_a_task_moved(variant: Variant) -> Iterator[Variant]:
+    """With a run of operations less, and a task on another CPU: which queue a block is found on depends on how many
+    blocks there were before it, and on the CPUs of those who look.
+    """
+    tasks = variant.program.tasks
+    for moved, task in enumerate(tasks):
+        for cpu in variant.scenario.possible_cpus():
+            if cpu == task.cpu:
+                continue
+            elsewhere = tuple(replace(t, cpu=cpu) if n == moved else t for n, t in enumerate(tasks))
+            changed = replace(variant, program=replace(variant.program, tasks=elsewhere))
+            for length in (8, 6, 4, 2):
+                for t, other in enumerate(tasks):
+                    for k in range(len(other.ops) - length + 1):
+                        yield without(changed, {(t, n) for n in range(k, k + length)})
 
 
 def _renamed(
