@@ -7,17 +7,18 @@ import sys
 import time
 
 from stressvmap.scenario import Scenario
+from stressvmap.sched.exploring import CUT
 from stressvmap.stress.campaign import Campaign
 from stressvmap.stress.explore import Explorer, ExploreSpec, Share
 from stressvmap.stress.small_program import program_from_text
 
 PROGRAMS = (
     ("map 0 4; unmap 0 | aliases", 2),
-    ("map 0 4 | map 1 4", 2),
+    ("map 0 4 | map 1 4", 1),
     ("map 0 4; unmap 0 | map 1 4; unmap 1", 1),
     ("map 0 4; map 1 4 | unmap 0 | aliases", 1),
     ("map 0 4; touch 0; unmap 0 | probe 0; aliases", 1),
-    ("map 0 5; unmap 0 | aliases", 2),
+    ("map 0 5; unmap 0 | aliases", 1),
     ("vmalloc 0 2; vfree 0 | aliases", 1),
     ("cpu0: map 0 4; unmap 0 | cpu0: aliases", 1),
 )
@@ -32,12 +33,13 @@ def classes_of(spec: ExploreSpec) -> set[int]:
     explorer.begin(Share())
     while True:
         search = explorer._search
-        explorer._run(search)
+        reason = explorer._run(search)
         if explorer.runtime.is_news:
             found.clear()
             explorer.begin(Share())
             continue
-        found.add(search.order.class_hash())
+        if reason != CUT:
+            found.add(search.order.class_hash())
         if not search.advance():
             explorer.close()
             return found
