@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from stressvmap.errors import ConfigError
 
 WORKLOADS = ("mixed", "fill-block", "pinned", "churn", "fragment", "cross-cpu", "seccomp-teardown")
+TASKS_MAX = 899
+"""Of a program: from 900 on ids mean tasks of the machine's own."""
 WINDOWS = ("vb-lock", "purge-lock", "publication", "clear-to-accounting")
 
 
@@ -133,6 +135,12 @@ class Scenario:
             rate: float = getattr(self, key)
             if not 0.0 <= rate <= 1.0:
                 raise ConfigError(f"{key}: {rate} is not between 0 and 1")
+        tasks = len(self.online_cpus()) * self.tasks_per_cpu + self.flushers
+        if tasks > TASKS_MAX:
+            raise ConfigError(
+                f"tasks_per_cpu: {self.tasks_per_cpu} on each online CPU, and the flushers, are {tasks} tasks; "
+                f"there may be {TASKS_MAX}"
+            )
         for key, limit in self.limits.items():
             if key not in ("excess-flush", "re-flush", "double-count", "lock-hold"):
                 raise ConfigError(f"limits: {key!r} is not one of excess-flush, re-flush, double-count, lock-hold")

@@ -41,11 +41,14 @@ class Lock(Waitable):
         self.machine.runtime.note(("waiters", self.inside.id, self.lock_class), LOOKS)
         return bool(self.waiters)
 
+    def _stand_before(self) -> None:
+        """The point of an acquire: nothing of it has happened yet, not even that preemption is off."""
+        self.machine.runtime.point_before(self, LOCK, self.inside.id, self.lock_class)
+
     def _acquire(self) -> None:
         machine = self.machine
         runtime = machine.runtime
         inside = self.inside
-        runtime.point_before(self, LOCK, inside.id, self.lock_class)
         task = runtime.current
         waited = 0
         while True:
@@ -100,6 +103,7 @@ class SpinLock(Lock):
 
     def lock(self) -> None:
         """spin_lock."""
+        self._stand_before()
         self.machine.preempt_disable()
         self._acquire()
 
@@ -126,6 +130,7 @@ class Mutex(Lock):
     def lock(self) -> None:
         """mutex_lock."""
         self.machine.might_sleep("mutex_lock")
+        self._stand_before()
         self._acquire()
 
     def unlock(self) -> None:

@@ -371,3 +371,27 @@ class PoisonsCounter(V6_4):
         super().vm_unmap_aliases()
         self.vmap_lazy_nr.add_return(self.lazy_max_pages() + 1)
         self.kernel.workqueue.schedule_work(self.drain_vmap_work)
+
+
+class WalksOutsideRcu(V6_5):
+    """_vm_unmap_aliases without rcu_read_lock and rcu_read_unlock."""
+
+    @kernel_function
+    def _vm_unmap_aliases(self, start: int, end: int, flush: bool) -> None:
+        purge_list = self.LIST_HEAD("purge")
+        with self.vmap_purge_lock:
+            for cpu in self.machine.possible:
+                vbq = self.vmap_block_queue.per_cpu(cpu)
+                for vb in vbq.vmap_blocks.for_each():
+                    with vb.lock:
+                        is_purged = self.purge_fragmented_block(vb, vbq, purge_list, False)
+                        if not is_purged and vb.dirty_max and vb.dirty != self.VMAP_BBMAP_BITS:
+                            va_start = vb.va.va_start
+                            start = min(start, va_start + (vb.dirty_min << PAGE_SHIFT))
+                            end = max(end, va_start + (vb.dirty_max << PAGE_SHIFT))
+                            vb.dirty_min = self.VMAP_BBMAP_BITS
+                            vb.dirty_max = 0
+                            flush = True
+            self.free_purged_blocks(purge_list)
+            if not self._purge_vmap_area_lazy(start, end) and flush:
+                self.memory.flush_tlb_kernel_range(start, end)

@@ -26,6 +26,7 @@ from tests.model.mutants import (
     LosesLazyCount,
     PublishesBeforeCpu,
     SetsCpuFirst,
+    WalksOutsideRcu,
     WidensUpwardsOnly,
 )
 from tests.model.world import (
@@ -95,6 +96,27 @@ def test_a_walk_without_the_test_for_death_reads_a_recycled_area() -> None:
     assert "vmap_area" in found.mechanism.role
     assert "va_start" in found.mechanism.mechanism
     assert found.mechanism.calls == ("vm_unmap_aliases",)
+
+
+@pytest.mark.parametrize(("version", "is_freed"), [(WalksOutsideRcu, True), (V6_5, False)])
+def test_a_walker_that_stands_before_a_blocks_lock_is_a_reader_only_if_it_says_so(
+    version: type[V6_5], is_freed: bool
+) -> None:
+    """spin_lock turns preemption off, which makes a reader, but not before it is called."""
+    outcome = scripted(
+        version,
+        on(0, map_(0, 4), map_(1, 4), unmap(0), PAUSE, unmap(1)),
+        on(1, ALIASES),
+        script=[
+            Run(1, until_pause),
+            Run(2, until_in("_vm_unmap_aliases", ev.LOCK, "vb->lock")),
+            Run(1),
+            Run(RCU),
+            Run(2),
+        ],
+    )
+    freed = [(found.mechanism.role, found.mechanism.mechanism) for found in outcome.of(FREED)]
+    assert freed[:1] == ([("freed vmap_block", "locks vb->lock")] if is_freed else [])
 
 
 def test_an_area_that_lives_on_in_the_free_tree_is_told_from_one_that_went_back_to_the_slab() -> None:

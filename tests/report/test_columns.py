@@ -97,12 +97,12 @@ def churned(number: int) -> Journal:
 
 def wrong_queue() -> Told:
     """Row 42, 8c61291fd850: one CPU deletes under another list's lock while the owner adds."""
-    journal = churned(251)
+    journal = churned(491)
     return journal, next(found for found in judge(journal)[0].violations if found.check == "list-corruption")
 
 
 def wrong_queue_seen_by_debug_list() -> Told:
-    journal = churned(243)
+    journal = churned(1479)
     return journal, next(found for found in judge(journal)[0].violations if found.check == "list-corruption")
 
 

@@ -29,7 +29,12 @@ def one_cpu_each(*tasks: str) -> SmallProgram:
 def sample() -> list[tuple[SmallProgram, Enumerated]]:
     """Programs of the family that are small enough, and some of its corners, each enumerated."""
     found = []
-    corners = [one_cpu_each("[0 w0 c0 ]0", "[0 w0 ]0"), one_cpu_each("k0", "k1"), one_cpu_each("d w0", "r0 k0")]
+    corners = [
+        one_cpu_each("[0 w0 c0 ]0", "[0 w0 ]0"),
+        one_cpu_each("k0", "k1"),
+        one_cpu_each("d w0", "r0 k0"),
+        one_cpu_each("< r0 >", "k0"),
+    ]
     for program in [*corners, *family(400, seed=2)]:
         enumerated = enumerate_all(program, INTERLEAVINGS_MAX // 4)
         if enumerated.is_whole:

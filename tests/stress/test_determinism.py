@@ -23,9 +23,9 @@ GOLDEN_SEED = 2023
 GOLDEN_EXECUTION = 4
 
 GOLDEN = {
-    "v6.4": "9089f65bdea8959fe1044dd37f7d6d3c86caca30aae3423724fbef561633e54a",
-    "rfc-3of3": "8479f4fd17cebd8ccfcb0b492ed72ede8f66b113661481b318d60a67fcde3c9e",
-    "v6.5": "48d591b7e08e24e5bd7e8cc93f654e002d5175ed3fd7fa118105906e21fbe0aa",
+    "v6.4": "19aff2506bdb7adb360cff66a2b6f69ddd1f97b9b80d7197d08c510850c1835b",
+    "rfc-3of3": "60bd0a6ecf2151dc5c71182556c39d54b7fc7bb3a08ea7162a0b7473432104cd",
+    "v6.5": "c0c19e007a64f9c3a0546d55eefc9b6d7ef7b6457c81c981eca8440300ea6647",
 }
 """SHA-256 of the journal of that execution.
 
@@ -35,13 +35,13 @@ test prints, in the commit that causes it, and say so in its message. They are t
 """
 
 GOLDEN_BY_STRATEGY = {
-    "random": "da12bd7c283d3ba954ee8dd517e0040aadf3351b78d0645c910d64193979f529",
-    "sticky": "6ba97bd2c361b363c4e5c33ee5c42add59d0920fd609ac737cfd7cd22bde3511",
-    "pct:3": "cdfab30799b0f130f7fbcbeef4ea8e317ece6ba66437cc8a371369810bf6e08c",
-    "switch-points": "c9f91e106af497e18546bc94b07576f6337070e24265414478129533beecf866",
-    "pos": "79e1c03233cea41646dc2819013b34998d27112c0c5709e47e832dc5a238d4cb",
-    "surw": "869aa48dfa2387bc6ee34ade4afbb6e9244e067a847b6ff78b0468df48e7b259",
-    "round-robin": "72c73fda9cfed5a911223075fd752f18805c6e414a29ab675f36a0cf9b4b7355",
+    "random": "4e2207ee420bc921333feb9182cead40578ab2ede02fecd41f0e3f223b1c8f85",
+    "sticky": "5c0184b280658d02344106b192424c0cabfbc1a99547799668ba978c3fa55566",
+    "pct:3": "3876ccffbeb22804d76474ad86ffa0b34eac16ed142d1d6daa14a47d4a4b1f76",
+    "switch-points": "4f796b8dd00db6663c2e55a1309cbffbea19b9074ff3f787249a3f813785bdc3",
+    "pos": "82f92537231639775d0ce801a93a16750651f6a62227ce48abf63bbdd8d890dd",
+    "surw": "0aaa8c9ff46d53bbc40900e20b890744b1ba6580e7c5e0564cfbc2e755e887ee",
+    "round-robin": "cc6896eefc007d67e9b7575a5be4894df13f76db014146d23aedd86b0424d100",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 
