@@ -19,9 +19,9 @@ GOLDEN_SEED = 2023
 GOLDEN_EXECUTION = 4
 
 GOLDEN = {
-    "v6.4": "fc026a707d29552d003efa62bae010746f1c97272577ef77b1b534aeab97cdd8",
-    "rfc-3of3": "8ed27b0cbad8d1e63a377b85a202295145158a6ef12816ae86b84f9b287249f0",
-    "v6.5": "ff2e2e315129b4c0badf9b4cbd95118912afda445c9265e297797c91f94980ac",
+    "v6.4": "9089f65bdea8959fe1044dd37f7d6d3c86caca30aae3423724fbef561633e54a",
+    "rfc-3of3": "8479f4fd17cebd8ccfcb0b492ed72ede8f66b113661481b318d60a67fcde3c9e",
+    "v6.5": "48d591b7e08e24e5bd7e8cc93f654e002d5175ed3fd7fa118105906e21fbe0aa",
 }
 """SHA-256 of the journal of that execution.
 
