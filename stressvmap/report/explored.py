@@ -50,14 +50,15 @@ def covered(result: RunResult) -> str:
     complete, cut = told["complete_executions"], told["cut_executions"]
     by_bound = [f"{told[name]:,} with {name.split('_')[1]}" for name in told if name.startswith("preemptions_")]
     seconds = f"{result.seconds:.1f} s"
+    deadlocks = "1 deadlock" if told["deadlocks"] == 1 else f"{told['deadlocks']:,} deadlocks"
     if by_bound:
         return (
             f"{complete:,} schedules run to their end ({', '.join(by_bound)} preemptions), "
-            f"{told['classes']:,} Mazurkiewicz traces, {told['deadlocks']:,} deadlocks, {seconds}"
+            f"{told['classes']:,} Mazurkiewicz traces, {deadlocks}, {seconds}"
         )
     return (
         f"{complete:,} executions run to their end, each another Mazurkiewicz trace; {cut:,} cut, for they led to "
-        f"none; {told['deadlocks']:,} deadlocks, {seconds}"
+        f"none; {deadlocks}, {seconds}"
     )
 
 

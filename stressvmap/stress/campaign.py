@@ -72,6 +72,7 @@ class Campaign:
             self._deadline = self._began + seconds
         if schedules is not None:
             self._executions_max = schedules
+        self.save()  # a state that cannot be written is told at once, not when there is something to lose
         try:
             if self.jobs == 1:
                 self._run_alone()
@@ -126,6 +127,7 @@ class Campaign:
             "classes": len(coverage.classes) if is_bounded else coverage.complete,
             **{f"preemptions_{bound}": count for bound, count in sorted(coverage.by_bound.items())},
         }
+        result.metrics = {"flush_calls": coverage.flush_calls, "unmap_aliases_calls": coverage.aliases_calls}
         result.inconclusive = self._reservations()
         return result
 

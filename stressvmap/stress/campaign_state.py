@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -59,7 +60,7 @@ def identity(spec: ExploreSpec, version_digest: str) -> dict[str, Any]:
 
 
 def write_state(state: CampaignState, spec: ExploreSpec, version_digest: str, path: Path) -> None:
-    """Replace the file, so that it is there whole at any time."""
+    """Replace the file, so that it is there whole at any time. Raises ConfigError if it cannot be written."""
     coverage = state.coverage
     told = {
         "kind": KIND,
@@ -91,6 +92,10 @@ def write_state(state: CampaignState, spec: ExploreSpec, version_digest: str, pa
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ConfigError(f"--state {path}: cannot be written: {error.strerror or error}") from None
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

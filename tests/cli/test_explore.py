@@ -85,6 +85,7 @@ def test_a_state_goes_on(command: Command) -> None:
         ((*SMALL, "--jobs", "0"), "--jobs 0: must be above 0"),
         ((*SMALL, "--version", "v9"), "v9"),
         (("--program", "nothing.json"), "nothing.json: cannot be read"),
+        ((*SMALL, "--state", "no/such/folder/s"), "--state no/such/folder/s: cannot be written"),
         (("--workload", "chess"), "--workload chess: is not one of"),
     ],
 )
@@ -116,4 +117,13 @@ def test_ctrl_c_keeps_the_state_and_the_next_sitting_goes_on(tmp_path: Path) -> 
     told = json.loads(out)
     assert told["stopped"]
     kept = json.loads(state.read_text())["coverage"]["complete"]
-    assert kept == told["coverage"]["complete_executions"] > 0
+    assert kept == told["coverage"]["complete_executions"]
+    again = subprocess.run(
+        [*arguments, "--schedules", str(told["schedules"] + 3)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert json.loads(again.stdout)["schedules"] == told["schedules"] + 3

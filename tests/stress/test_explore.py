@@ -64,6 +64,35 @@ def test_a_finding_replays_under_the_ordinary_runtime_with_the_same_journal() ->
     executor.close()
 
 
+INVERTED = """
+from stressvmap.vmalloc.v6_5 import V6_5
+
+
+class Inverted(V6_5):
+    NAME = "inverted"
+
+    def vb_free(self, addr, size):
+        vb = self.machine.deref(self.addr_to_vb_xa(addr).load(self.addr_to_vb_idx(addr)))
+        vb.lock.lock()
+        self.vmap_purge_lock.lock()
+        self.vmap_purge_lock.unlock()
+        vb.lock.unlock()
+        super().vb_free(addr, size)
+"""
+
+
+def test_a_deadlock_of_a_users_version_is_found_and_replays(tmp_path: Path) -> None:
+    (tmp_path / "patch.py").write_text(INVERTED)
+    spec = spec_of(f"{tmp_path}/patch.py:Inverted", MAP_AND_FLUSH)
+    coverage = explored(spec).state.coverage
+    assert coverage.deadlocks == 1
+    saved = next(saved for saved in coverage.schedules.values() if saved.check == "deadlock")
+    executor = Executor(versions.load(saved.version), saved.scenario)
+    done = executor.replay(saved.program, saved.schedule)
+    executor.close()
+    assert (done.reason, done.journal.digest()) == ("deadlock", saved.journal_digest)
+
+
 @pytest.mark.parametrize("preemptions", [None, 1])
 def test_two_processes_find_what_one_finds_and_count_the_same(preemptions: int | None) -> None:
     spec = spec_of("v6.4", MAP_AND_FLUSH, preemptions) if preemptions is None else spec_of("v6.5", MAP_AND_FLUSH, 1)
