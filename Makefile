@@ -6,13 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# SECONDS, OUT: for `make soak`. ARGS: more arguments for pytest.
+# SECONDS, OUT: for `make soak`. ARGS: more arguments for pytest, and for what measures.
 SECONDS ?=
 OUT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help stress soak million test lint bench lock clean
+.PHONY: help stress soak million test lint bench strategies replay-check shrink-study search-study explore-check mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,27 @@ lint: $(READY) ## ruff, mypy --strict, import-linter
 	@$(BIN)/lint-imports --no-logo
 
 bench: $(READY) ## the project's own benchmark; prints ratios
-	@$(BIN)/python -m stressvmap.stress.bench
+	@$(BIN)/python -m stressvmap.stress.bench $(ARGS)
+
+strategies: $(READY) ## which strategy finds which bug, and how soon (hours; ARGS="--cap 100 --seeds 5" shortens it)
+	@$(BIN)/python -m stressvmap.stress.corpus $(or $(ARGS),--cap 400)
+
+replay-check: $(READY) ## 1,000 random failures replayed under 10 hash seeds, 200 of them by the command
+	@$(BIN)/python -m stressvmap.stress.replay_study $(ARGS)
+
+shrink-study: $(READY) ## how small shrinking gets, beside minima written by hand
+	@$(BIN)/python -m stressvmap.stress.shrink_study $(ARGS)
+
+search-study: $(READY) ## how often what threads found gets a schedule
+	@$(BIN)/python -m stressvmap.stress.search_study $(ARGS)
+
+explore-check: $(READY) ## source-DPOR against plain enumeration and against the bounded search (most of an hour)
+	@$(BIN)/python -m tests.sched.explore_family 500 5000
+	@$(BIN)/python -m tests.stress.swaps 3000
+	@$(BIN)/python -m tests.stress.explore_crosscheck
+
+mutants: $(READY) ## break the model line by line and see what notices (hours, resumable)
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lock: ## pin the requirements again, in requirements.lock
 	@$(PYTHON) -m venv --clear .venv-lock
