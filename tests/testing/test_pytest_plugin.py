@@ -196,7 +196,7 @@ def test_a_printed_blob_and_the_example_database_show_a_concurrent_failure_again
     database = ", database=hypothesis.database.DirectoryBasedExampleDatabase('examples')"
     pytester.makepyfile(test_it="import hypothesis\n" + DRAWN.format(settings=database, decorator=""))
     first = pytester.runpytest_subprocess(*PLAIN, *WITH_PLUGIN)
-    (blob,) = re.findall(r"@reproduce_failure\((.*)\)", first.stdout.str())
+    (blob,) = set(re.findall(r"@reproduce_failure\((.*)\)", first.stdout.str()))
 
     reuse = database + ", phases=[hypothesis.Phase.reuse]"
     by_database = run(pytester, "import hypothesis\n" + DRAWN.format(settings=reuse, decorator=""))
