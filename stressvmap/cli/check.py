@@ -46,7 +46,7 @@ def check(
     if json:
         print_object(summary.as_dict())
     else:
-        print_lines(render(summary, None))
+        print_lines(render(summary, None, wants_locks=verbose > 0))
     return summary.exit_status
 
 

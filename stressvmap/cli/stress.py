@@ -104,7 +104,7 @@ def stress(
     if json:
         print_object(summary.as_dict())
     else:
-        print_lines(render(summary, folder))
+        print_lines(render(summary, folder, wants_locks=verbose > 0))
     return summary.exit_status
 
 

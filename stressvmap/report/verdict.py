@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from stressvmap.checks import lock_times
 from stressvmap.checks.registry import CHECK_NAMES
 from stressvmap.config import CONTROLLED, THREADS
 from stressvmap.errors import ConfigError
@@ -30,12 +31,14 @@ STORY_LINES_MAX: Final = 24
 _STYLES: Final = {VIOLATED: "bold red", INCONCLUSIVE: "bold yellow", CLEAN: "bold green"}
 
 
-def render(summary: Summary, folder: Path | None) -> Iterator[Text]:
-    """The lines of the verdict. `folder`: where the evidence lies."""
+def render(summary: Summary, folder: Path | None, *, wants_locks: bool = False) -> Iterator[Text]:
+    """The lines of the verdict. `folder`: where the evidence lies. `wants_locks`: how long each lock was held, too."""
     groups = by_version(summary.runs)
     told: dict[str, str] = {}
     for runs in groups.values():
         yield from _version(runs, folder, told)
+        if wants_locks and len(runs) == 1:
+            yield from (Text(f"  {line}") for line in lock_times.lines(runs[0].metrics))
         yield Text()
     not_run = list(_not_run(summary.runs))
     if not_run:

@@ -82,7 +82,7 @@ class HappensBefore:
         clock = list(steps[before].clock) if before >= 0 else [0] * len(self.slots)
         direct: dict[int, bool] = {}
         enablers: dict[int, set[Key]] = {}
-        wanted: list[tuple[Key, int]] = []
+        wanted: dict[Key, int] = {}
         undo = []
         for key, use in footprint.items():
             old = self._keys.get(key)
@@ -98,7 +98,7 @@ class HappensBefore:
                 else:
                     direct.setdefault(other, True)
             if use in (TAKES, NEEDS) and taken >= 0 and steps[taken].slot != slot:
-                wanted.append((key, taken))
+                wanted[key] = taken
             if use in (TAKES, SEIZES):
                 self._taken[key] = number
         for other in direct:
@@ -106,8 +106,8 @@ class HappensBefore:
         nth = steps[before].nth + 1 if before >= 0 else 1
         clock[slot] = nth
         races = self._races(before, direct)
-        for key, taken in wanted:
-            if taken not in races and self._could_have_taken(taken, key, before, enablers):
+        for taken in dict.fromkeys(wanted.values()):
+            if taken not in races and self._could_have_come_before(taken, before, enablers, wanted):
                 races.append(taken)
         self._undo.append((before, undo))
         self._last[slot] = number
@@ -182,12 +182,14 @@ class HappensBefore:
             if is_reversible and not _precedes_any(steps, other, predecessors)
         ]
 
-    def _could_have_taken(self, taken: int, key: Key, before: int, enablers: Mapping[int, set[Key]]) -> bool:
-        """Whether the new step, which had to wait until `key` was free, could have come before the step that took it:
-        nothing else that it had to wait for happens after that one.
+    def _could_have_come_before(
+        self, taken: int, before: int, enablers: Mapping[int, set[Key]], wanted: Mapping[Key, int]
+    ) -> bool:
+        """Whether the new step, which had to wait for what step `taken` took, could have come before that: what else it
+        had to wait for was not held yet by then, or does not happen after it. `wanted`: by key, who had taken it last.
         """
         steps = self.steps
-        others = [other for other, keys in enablers.items() if keys != {key}]
+        others = [other for other, keys in enablers.items() if any(wanted.get(key, -1) < taken for key in keys)]
         if before >= 0:
             others.append(before)
         return not any(steps[taken].happens_before(steps[other]) for other in others)

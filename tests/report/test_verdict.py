@@ -3,10 +3,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stressvmap.checks import lock_times
 from stressvmap.report.saved import Summary, summary_from
 from stressvmap.report.verdict import STORY_LINES_MAX, render
 from stressvmap.result import Finding, RunResult
+from stressvmap.stress.judge import judge
 from stressvmap.vmalloc.v6_4 import V6_4
+from tests.model.world import ALIASES, alone, map_, unmap
 
 
 def run_of(version: str = "v6.4", workload: str = "mixed", *findings: Finding, **more: object) -> RunResult:
@@ -128,3 +131,11 @@ def test_what_is_rendered_from_the_saved_object_is_the_same() -> None:
     for summary in (several, single):
         assert text_of(summary_from(summary.as_dict())) == text_of(summary)
         assert summary_from(summary.as_dict()).as_dict() == summary.as_dict()
+
+
+def test_how_long_locks_were_held_is_told_if_asked_for() -> None:
+    journal = alone(V6_4, map_(0, 2), unmap(0), ALIASES).journal
+    run = run_of(metrics=lock_times.figures(judge(journal)[1].metrics()))
+    told = [line.plain for line in render(Summary("stress", [run]), None, wants_locks=True)]
+    assert sum(line.startswith("  vmap_purge_lock: held ") for line in told) == 1
+    assert "held" not in text_of(Summary("stress", [run]))

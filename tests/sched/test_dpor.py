@@ -34,6 +34,7 @@ def sample() -> list[tuple[SmallProgram, Enumerated]]:
         one_cpu_each("k0", "k1"),
         one_cpu_each("d w0", "r0 k0"),
         one_cpu_each("< r0 >", "k0"),
+        SmallProgram(((0, ("[1", "]1")), (0, ("(1", ")1", "[1", "]1")))),  # waits for its CPU and the lock at once
     ]
     for program in [*corners, *family(400, seed=2)]:
         enumerated = enumerate_all(program, INTERLEAVINGS_MAX // 4)
@@ -98,7 +99,9 @@ class ForgetsDraws(SourceDpor):
 
 
 class _NoLockReversal(HappensBefore):
-    def _could_have_taken(self, taken: int, key: Key, before: int, enablers: Mapping[int, set[Key]]) -> bool:
+    def _could_have_come_before(
+        self, taken: int, before: int, enablers: Mapping[int, set[Key]], wanted: Mapping[Key, int]
+    ) -> bool:
         return False
 
 
