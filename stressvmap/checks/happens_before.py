@@ -47,10 +47,26 @@ CLEANUP: Final = "cleanup"
 _HOTPLUG: Final = "hotplug"
 
 
+BY_TRYLOCK: Final = 2
+"""What a LOCK event says of a mutex_trylock."""
+
+
 class Thread:
     """A task and its clock. Invariant: `epoch` is its own entry of `clock`."""
 
-    __slots__ = ("call", "clock", "epoch", "id", "index", "locks", "reader_depth", "stack")
+    __slots__ = (
+        "call",
+        "clock",
+        "epoch",
+        "has_slept",
+        "id",
+        "index",
+        "is_reader",
+        "locks",
+        "preempt_depth",
+        "reader_depth",
+        "stack",
+    )
 
     def __init__(self, task: int, index: int, clock: Clock) -> None:
         self.id = task
@@ -62,6 +78,13 @@ class Thread:
         self.locks: tuple[str, ...] = ()
         """Classes of the locks it holds, sorted."""
         self.reader_depth = 0
+        """Of rcu_read_lock."""
+        self.preempt_depth = 0
+        """Of get_cpu."""
+        self.is_reader = False
+        """It is in an RCU reader section: after rcu_read_lock, with preemption off, or with a spinlock held."""
+        self.has_slept = False
+        """The last thing it did was mutex_lock's might_sleep: the lock it takes next is a mutex."""
         self.stack: list[int] = []
         """Objects on its stack: gone when the outermost call returns."""
 
@@ -96,6 +119,10 @@ class HappensBefore:
         self._listed: dict[int, Clock] = {}
         self._times_listed: dict[int, int] = {}
         self._grace_periods: dict[int, list[GracePeriod]] = {}
+        self._readers_gone: Clock = []
+        """The ends of all reader sections so far, joined."""
+        self._mutexes: set[int | str] = set()
+        """Lock classes seen to be taken by mutex_lock or mutex_trylock: their holders are no readers."""
         """By object queued for kfree_rcu, or by the number of a wait, negative."""
         self._interrupts: dict[int, deque[tuple[int, Clock]]] = {}
         """By CPU: (flush number, what the sender did before) of those it has not handled."""
@@ -124,6 +151,8 @@ class HappensBefore:
             ev.XA_LOAD: self.on_xa_load,
             ev.LIST_ADD: self.on_list_add,
             ev.LIST_DEL: self.on_list_del,
+            ev.PREEMPT: self.on_preempt,
+            ev.MIGHT_SLEEP: self.on_might_sleep,
             ev.RCU_READ_LOCK: self.on_rcu_read_lock,
             ev.RCU_READ_UNLOCK: self.on_rcu_read_unlock,
             ev.KFREE_RCU: self.on_kfree_rcu,
@@ -188,7 +217,11 @@ class HappensBefore:
 
     def on_lock(self, number: int, event: Event) -> None:
         thread = self.threads.get(event[1]) or self.thread(event[1])
+        if thread.has_slept or event[6] == BY_TRYLOCK:
+            self._mutexes.add(event[5])
+            thread.has_slept = False
         thread.locks = self.world.tasks[event[1]].lock_classes()
+        self._enter_or_leave(thread)
         classes = self._locks.get(event[4])
         if classes is not None:
             last = classes.get(event[5])
@@ -203,8 +236,7 @@ class HappensBefore:
         if classes is None:
             classes = self._locks[event[4]] = {}
         classes[event[5]] = (thread.index, clock)
-        if not thread.locks and not thread.reader_depth and self._grace_periods:
-            self._leave(thread, clock)
+        self._enter_or_leave(thread)
 
     def on_call(self, number: int, event: Event) -> None:
         thread = self.thread(event[1])
@@ -319,16 +351,38 @@ class HappensBefore:
     # -- RCU and objects ----------------------------------------------------------------------------------
 
     def on_rcu_read_lock(self, number: int, event: Event) -> None:
-        self.thread(event[1]).reader_depth += 1
+        thread = self.threads.get(event[1]) or self.thread(event[1])
+        thread.reader_depth += 1
+        self._enter_or_leave(thread)
 
     def on_rcu_read_unlock(self, number: int, event: Event) -> None:
         thread = self.threads.get(event[1]) or self.thread(event[1])
         thread.reader_depth = max(0, thread.reader_depth - 1)
-        if not thread.reader_depth and not thread.locks and self._grace_periods:
-            self._leave(thread, self.release(thread))
+        self._enter_or_leave(thread)
 
-    def _leave(self, thread: Thread, clock: Clock) -> None:
-        """The thread is in no reader section any more (one that holds a spinlock is in one)."""
+    def on_preempt(self, number: int, event: Event) -> None:
+        thread = self.thread(event[1])
+        thread.preempt_depth = max(0, thread.preempt_depth + (1 if event[5] == "get_cpu" else -1))
+        self._enter_or_leave(thread)
+
+    def on_might_sleep(self, number: int, event: Event) -> None:
+        thread = self.threads.get(event[1]) or self.thread(event[1])
+        thread.has_slept = event[5] == "mutex_lock"
+
+    def _enter_or_leave(self, thread: Thread) -> None:
+        """What makes a reader has changed. The end of a section comes before the end of each grace period that began
+        meanwhile, and of those that begin later.
+        """
+        is_reader = thread.reader_depth > 0 or thread.preempt_depth > 0
+        if not is_reader and thread.locks:
+            is_reader = any(lock_class not in self._mutexes for lock_class in thread.locks)
+        if is_reader == thread.is_reader:
+            return
+        thread.is_reader = is_reader
+        if is_reader:
+            return
+        clock = self.release(thread)
+        self._readers_gone = _joined(clock, self._readers_gone)
         for periods in self._grace_periods.values():
             for period in periods:
                 if thread.index in period.readers:
@@ -345,8 +399,9 @@ class HappensBefore:
         self._readers_are_out(-event[4], self.thread(event[1]))
 
     def _wait_for_readers(self, key: int, thread: Thread) -> None:
-        readers = {other.index for other in self._order if other.reader_depth or other.locks}
-        self._grace_periods.setdefault(key, []).append(GracePeriod(self.release(thread), readers))
+        readers = {other.index for other in self._order if other.is_reader}
+        clock = _joined(self.release(thread), self._readers_gone)
+        self._grace_periods.setdefault(key, []).append(GracePeriod(clock, readers))
 
     def _readers_are_out(self, key: int, thread: Thread) -> None:
         """The thread does what waited for the oldest grace period of `key`."""

@@ -32,6 +32,11 @@ class Lock(Waitable):
         self.waiters: list[Task] = []
 
     @property
+    def key(self) -> tuple[int, str]:
+        """The object that embeds it, and its class."""
+        return self.inside.id, self.lock_class
+
+    @property
     def is_free(self) -> bool:
         """Whether nobody owns it."""
         return self.owner is None
@@ -100,6 +105,7 @@ class SpinLock(Lock):
     """spinlock_t: its holder, and whoever spins on it, keeps its CPU. `with lock:` is spin_lock and spin_unlock."""
 
     __slots__ = ()
+    PINS_WAITER = True
 
     def lock(self) -> None:
         """spin_lock."""

@@ -261,6 +261,11 @@ class _FlushRequest(Waitable):
         self.unanswered: list[Task] = []
 
     @property
+    def key(self) -> tuple[int, str]:
+        """As its point announces it."""
+        return 0, "answers"
+
+    @property
     def is_free(self) -> bool:
         """Whether every CPU has answered."""
         return not self.unanswered

@@ -9,7 +9,7 @@ machine, the journal up to order, and who can run next are the same.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Final
+from typing import ClassVar, Final
 
 Key = Hashable
 
@@ -42,6 +42,13 @@ class Waitable:
     """
 
     __slots__ = ()
+    PINS_WAITER: ClassVar[bool] = False
+    """Who waits for it keeps its CPU: a spinlock."""
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """The object and field that a point before it announces."""
+        raise NotImplementedError
 
     @property
     def is_free(self) -> bool:

@@ -25,13 +25,23 @@ _AT_POINT: Final = (COUNT_OVER, WOKEN)
 class Slot:
     """A pooled greenlet and the task it runs. Creating a greenlet costs more than switching to one ten times."""
 
-    __slots__ = ("greenlet", "switch", "task")
+    __slots__ = ("_runtime", "greenlet", "switch", "task")
 
     def __init__(self, runtime: ControlledRuntime) -> None:
         self.task: Task | None = None
-        self.greenlet = greenlet(lambda: runtime._serve(self), runtime._hub)
+        self.greenlet = greenlet(self._begin, runtime._hub)
+        self._runtime = runtime
         self.switch: Callable[[], object] = self.greenlet.switch
         """Bound once: it is called at every second decision."""
+
+    def _begin(self) -> None:
+        """Entered from the hub, and back to it at once: a greenlet has the recursion depth of whoever enters it first,
+        so that tasks which begin one another would come to an end of it.
+        """
+        runtime = self._runtime
+        assert runtime._hub is not None
+        runtime._hub.switch()
+        runtime._serve(self)
 
 
 class ControlledRuntime(Runtime):
@@ -205,6 +215,7 @@ class ControlledRuntime(Runtime):
         self._reason = ""
         self._walk = self.strategy.walk
         try:
+            self._fill_pool()
             first = self._next(None, START)
             if first is not None:
                 self._switch_to(first)
@@ -355,6 +366,13 @@ class ControlledRuntime(Runtime):
             if self._free:
                 self._free.pop()  # last: an interrupt from the keyboard must not find it in neither place
         return slot
+
+    def _fill_pool(self) -> None:
+        """Enter as many greenlets from the hub as there are tasks."""
+        while len(self._free) < len(self.tasks):
+            slot = self._new_slot()
+            slot.switch()
+            self._free.append(slot)
 
     def _new_slot(self) -> Slot:
         return Slot(self)

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from stressvmap.errors import HarnessError
 from stressvmap.journal.events import Event
-from stressvmap.runtime.access import CHANGES, EVERYTHING, FREES, LOOKS, NEEDS, TAKES, Key
+from stressvmap.runtime.access import CHANGES, EVERYTHING, FREES, LOOKS, NEEDS, TAKES, Key, Waitable
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.runtime.task import Task
 from stressvmap.sched.controlled import ControlledRuntime
@@ -120,7 +120,21 @@ class ExploringRuntime(ControlledRuntime):
         self.enabled = ready
         return chosen
 
+    def _note_spinners(self) -> None:
+        """A task that holds a spinlock stands before a mutex: who spins on the one keeps its CPU from the owner of the
+        other, who may need it to let go. So trying for such a spinlock in vain is a step.
+        """
+        for task in self.tasks:
+            wait = task.waits_for
+            if wait is None or wait.is_free or wait.PINS_WAITER or not task.is_pinned:
+                continue
+            for lock in task.held:
+                if isinstance(lock, Waitable) and lock.PINS_WAITER and lock.key not in self.contended:
+                    self.contended.add(lock.key)
+                    self.is_news = True
+
     def _free_of(self, ready: list[Task]) -> list[Task]:
+        self._note_spinners()
         free = [task for task in ready if self._is_free(task)]
         if not free and not self.is_forced:
             self.is_forced = True

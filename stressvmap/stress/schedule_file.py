@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from stressvmap.errors import ConfigError
 from stressvmap.program import MAP, VMALLOC, VMALLOC_RESET, Fault, Migration, Program, ProgramOp, TaskProgram
 from stressvmap.runtime.strategy import Schedule
-from stressvmap.scenario import Scenario
+from stressvmap.scenario import TASKS_MAX, Scenario
 from stressvmap.version import __version__
 
 SCHEMA: Final = 1
@@ -31,8 +31,6 @@ BYTES_MAX: Final = 1 << 28
 DRAWS_MAX: Final = 10_000_000
 PAGES_MAX: Final = 1 << 16
 """Of one mapping: a frame is made for each page before the window is asked."""
-TASKS_MAX: Final = 5_000
-"""64 CPUs with 64 tasks each, and the flushers."""
 
 
 @dataclass(slots=True, kw_only=True)

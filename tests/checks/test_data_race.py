@@ -286,6 +286,52 @@ def test_a_reader_that_was_inside_comes_before_what_waited_for_it() -> None:
     assert races(j) == []
 
 
+def take_mutex(j: Recording, task: int) -> None:
+    j.add(ev.MIGHT_SLEEP, task, 0, "mutex_lock")
+    j.add(ev.LOCK, task, 50, "m")
+
+
+Section = tuple[tuple[int, int, str], tuple[int, int, str]]
+READERS: dict[str, Section] = {
+    "rcu_read_lock": ((ev.RCU_READ_LOCK, 0, ""), (ev.RCU_READ_UNLOCK, 0, "")),
+    "get_cpu": ((ev.PREEMPT, 1, "get_cpu"), (ev.PREEMPT, 0, "put_cpu")),
+    "spinlock": ((ev.LOCK, 51, "s"), (ev.UNLOCK, 51, "s")),
+}
+
+
+@pytest.mark.parametrize("is_over", [True, False], ids=["over before", "under way"])
+@pytest.mark.parametrize("in_mutex", [True, False], ids=["inside a mutex", "alone"])
+@pytest.mark.parametrize("section", READERS.values(), ids=READERS)
+def test_a_reader_section_comes_before_the_end_of_a_grace_period(
+    section: Section, in_mutex: bool, is_over: bool
+) -> None:
+    (begin, a, b), (end, c, d) = section
+    j = Recording()
+    if in_mutex:
+        take_mutex(j, 1)
+    j.add(begin, 1, a, b)
+    access(j, 1, ev.READ)
+    if is_over:
+        j.add(end, 1, c, d)
+    j.add(ev.RCU_WAIT, 2, 99, "synchronize_rcu")
+    if not is_over:
+        j.add(end, 1, c, d)
+    j.add(ev.RCU_WAIT_OVER, 2, 99, "synchronize_rcu")
+    access(j, 2, ev.WRITE)
+    assert races(j) == []
+
+
+def test_the_holder_of_a_mutex_is_no_reader() -> None:
+    j = Recording()
+    take_mutex(j, 1)
+    access(j, 1, ev.WRITE)
+    j.add(ev.RCU_WAIT, 2, 99, "synchronize_rcu")
+    j.add(ev.UNLOCK, 1, 50, "m")
+    j.add(ev.RCU_WAIT_OVER, 2, 99, "synchronize_rcu")
+    access(j, 2, ev.WRITE)
+    assert len(races(j)) == 1
+
+
 def test_the_answer_of_every_interrupt_comes_before_the_flush_is_over() -> None:
     j = Recording(3)
     number = j.flush_begin(1, 0, 8)

@@ -43,6 +43,7 @@ BLOCKS = (
     ("[0", "w1", "]0"),
     ("(1", "w1", ")1"),  # mutex
     ("(0", "w0", ")0"),
+    ("(1", "[0", "]0", "w1", ")1"),  # a spinlock inside a mutex
     ("(0", "(1", ")1", ")0"),
     ("(1", "(0", ")0", ")1"),
     ("[0", "[1", "]1", "]0"),
@@ -74,13 +75,13 @@ def family(count: int, seed: int = 1, blocks: Sequence[Sequence[str]] = BLOCKS) 
             yield SmallProgram(((0, (*first, *random.choice(SHORT))), (1, second)))
             continue
         tasks = []
-        shared_cpu = random.random() < 0.2
+        shared_cpus = random.choice((1, 2, 3, 3, 3, 3))
         for number in range(random.choice((2, 2, 3))):
             ops: list[str] = []
             for _ in range(random.choice((1, 1, 2))):
                 kind = random.random()
                 ops += random.choice(INVERSIONS if kind < 0.15 else SHORT if kind < 0.5 else blocks)
-            tasks.append((0 if shared_cpu else number, tuple(ops)))
+            tasks.append((number % shared_cpus, tuple(ops)))
         yield SmallProgram(tuple(tasks))
 
 

@@ -34,7 +34,14 @@ def sample() -> list[tuple[SmallProgram, Enumerated]]:
         one_cpu_each("k0", "k1"),
         one_cpu_each("d w0", "r0 k0"),
         one_cpu_each("< r0 >", "k0"),
-        SmallProgram(((0, ("[1", "]1")), (0, ("(1", ")1", "[1", "]1")))),  # waits for its CPU and the lock at once
+        one_cpu_each("s", "s w1"),
+        one_cpu_each("(1 (0 )0 )1", "f1 t0 w0"),
+        SmallProgram(((0, ("k0",)), (0, ("(1", "[0", "]0", "w1", ")1")))),
+        # Waits for its CPU and for a lock at once:
+        SmallProgram(((0, ("[1", "]1")), (0, ("(1", ")1", "[1", "]1")))),
+        SmallProgram(((0, ("(1", "[0", "]0", "w1", ")1")), (0, ("(1", "i1", ")1")))),
+        # Who spins keeps its CPU from the owner of a mutex that the spinlock's owner waits for:
+        SmallProgram(((0, ("[0", "(1", ")1", "]0")), (1, ("(1", ")1")), (1, ("[0", "]0")))),
     ]
     for program in [*corners, *family(400, seed=2)]:
         enumerated = enumerate_all(program, INTERLEAVINGS_MAX // 4)

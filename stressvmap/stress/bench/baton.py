@@ -54,6 +54,9 @@ class BatonRuntime(ControlledRuntime):
             thread.join()
         self._free.clear()
 
+    def _fill_pool(self) -> None:
+        """Threads begin where they begin."""
+
     def _new_slot(self) -> Slot:
         slot = _ThreadSlot()
         thread = threading.Thread(target=self._body, args=(slot,), daemon=True)
