@@ -35,6 +35,12 @@ class ScheduleMismatch(StressVmapError):
         """Scheduling points announced when it was noticed."""
 
 
+class Stalled(StressVmapError):
+    """The version loops without a scheduling point; names where."""
+
+    exit_status = 4
+
+
 class HarnessError(StressVmapError):
     """The harness itself failed: a bug of ours."""
 

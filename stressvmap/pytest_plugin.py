@@ -9,6 +9,7 @@ and `stressvmap_schedule` of an exception, the schedule that shows it again.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Generator, Iterator
@@ -127,7 +128,13 @@ def _told(item: pytest.Item, error: BaseException, saved: Any) -> Iterator[str]:
     if "<locals>" not in saved.version:
         yield f"replay: stressvmap replay {shown}"
     if is_explored:
-        yield f"replay: pytest {shlex.quote(item.nodeid)} --stressvmap-schedule {shown}"
+        yield f"replay: pytest {shlex.quote(_as_typed(item))} --stressvmap-schedule {shown}"
+
+
+def _as_typed(item: pytest.Item) -> str:
+    """The test as pytest takes it in the folder it was started in; a node id is relative to the root folder."""
+    _, colons, name = item.nodeid.partition("::")
+    return os.path.relpath(item.path, item.config.invocation_params.dir) + colons + name
 
 
 def _path(item: pytest.Item, saved: Any) -> Path:

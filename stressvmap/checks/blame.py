@@ -70,7 +70,7 @@ def blame_for(state: World, call: ApiCall, page: PageState) -> Blame:
         return Blame(role, NEITHER)
     if role == LAZY_AREA:
         return Blame(role, DETACHED if block.lazy_at < call.lazy_locked_at else LEFT_LAZY)
-    return _live_block_blame(call, page, block, role)
+    return _live_block_blame(state, call, page, block, role)
 
 
 def role_of_block(state: World, block: ObjectState, call: ApiCall) -> str:
@@ -103,23 +103,24 @@ def _area_blame(state: World, call: ApiCall, page: PageState, flushed: str) -> B
     return Blame(AREA, flushed or NEVER_LAZY)
 
 
-def _live_block_blame(call: ApiCall, page: PageState, block: ObjectState, role: str) -> Blame:
+def _live_block_blame(state: World, call: ApiCall, page: PageState, block: ObjectState, role: str) -> Blame:
     visit = call.visits.get(block.id)
     if visit is None:
         is_walk_elsewhere = bool(call.indexes) and block.index not in call.indexes
         is_index_made_after_boot = block.index >> TASK_SHIFT != 0
         return Blame(role, UNWALKED if is_walk_elsewhere and is_index_made_after_boot else NEVER_VISITED)
     if visit.min_at >= 0 or visit.max_at >= 0:
-        return Blame(role, _with_hull(call, page, block, visit), visit.locks)
+        return Blame(role, _with_hull(state, call, page, block, visit), visit.locks)
     if not visit.looks or (role == FULL_BLOCK and visit.last_lock < block.free_zero_at):
         return Blame(role, NEVER_VISITED)
     return Blame(role, SKIPPED, visit.locks)
 
 
-def _with_hull(call: ApiCall, page: PageState, block: ObjectState, visit: Visit) -> str:
+def _with_hull(state: World, call: ApiCall, page: PageState, block: ObjectState, visit: Visit) -> str:
     offset = page.page - block.start
     if visit.has_hull() and visit.min_value <= offset < visit.max_value:
         return WIDENED
-    if not visit.has_hull() and block.hull_writer != call.task:
+    collector = state.tasks.get(block.hull_writer)
+    if not visit.has_hull() and collector is not None and collector.calls and block.hull_writer != call.task:
         return COLLECTED
     return TOO_NARROW

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +15,20 @@ from loguru import logger
 from stressvmap.cli import options as opt
 from stressvmap.cli import run_folder
 from stressvmap.cli.interrupt import Interrupt
-from stressvmap.cli.output import log_to, print_lines, print_object, start_log
+from stressvmap.cli.output import complain, log_to, print_lines, print_object, start_log
+from stressvmap.cli.replay import StallSeconds
 from stressvmap.errors import ConfigError
 from stressvmap.program import Program
 from stressvmap.report.explored import render_explored
 from stressvmap.report.saved import RESULT_FILE, to_json, write_atomically
+from stressvmap.result import INCONCLUSIVE, SCHEMA
 from stressvmap.scenario import WORKLOADS, Scenario
 from stressvmap.stress.campaign import Campaign
 from stressvmap.stress.campaign_state import CampaignState
 from stressvmap.stress.explore import ExploreSpec
 from stressvmap.stress.schedule_file import SavedSchedule, write_schedule
 from stressvmap.stress.small_program import program_from_file, program_from_text, without_pauses
+from stressvmap.stress.watchdog import Watchdog
 from stressvmap.stress.workloads import draw
 
 COMMAND: Final = "explore"
@@ -53,6 +57,7 @@ State = Annotated[Path | None, typer.Option(metavar="FILE", help="Keep how far i
 Seconds = Annotated[float | None, typer.Option(metavar="X", help="Stop after so long (this sitting).")]
 Schedules = Annotated[int | None, typer.Option(metavar="N", help="Stop after N executions (of all sittings).")]
 Jobs = Annotated[int, typer.Option(metavar="N", help="Processes.")]
+STALLED_STATUS: Final = 4
 
 
 def explore(
@@ -73,6 +78,7 @@ def explore(
     schedules: Schedules = None,
     jobs: Jobs = 1,
     state: State = None,
+    stall_seconds: StallSeconds = 30.0,
     out: opt.Out = None,
     json: opt.Json = False,
     verbose: opt.Verbose = 0,
@@ -94,7 +100,8 @@ def explore(
     """
     # long because each option is a parameter
     start_log(verbose, is_quiet=quiet)
-    for name, value in (("seconds", seconds), ("schedules", schedules), ("jobs", jobs)):
+    given = (("seconds", seconds), ("schedules", schedules), ("jobs", jobs), ("stall-seconds", stall_seconds))
+    for name, value in given:
         if value is not None and not 0 < value < 1e12:
             raise ConfigError(f"--{name} {value}: must be above 0 (and below 10^12)")
     what, saved = _program(ops, program, workload)
@@ -120,7 +127,7 @@ def explore(
         checks=tuple(check or ()),
     )
     spec.validate()
-    return _explore(spec, seconds, schedules, jobs, state, out, is_json=json, is_quiet=quiet)
+    return _explore(spec, seconds, schedules, jobs, state, out, stall_seconds, is_json=json, is_quiet=quiet)
 
 
 def _program(ops: str | None, path: Path | None, workload: str | None) -> tuple[Program | None, SavedSchedule | None]:
@@ -150,18 +157,35 @@ def _explore(
     jobs: int,
     state: Path | None,
     out: Path | None,
+    stall_seconds: float,
     *,
     is_json: bool,
     is_quiet: bool,
 ) -> int:
     folder = run_folder.create(COMMAND, out)
     log_to(folder)
+
+    def give_up(where: str) -> None:
+        complain(where)
+        if is_json:
+            told = {"schema": SCHEMA, "command": COMMAND, "verdict": INCONCLUSIVE, "exit_status": STALLED_STATUS}
+            print_object({**told, "inconclusive": [where]})
+        os._exit(STALLED_STATUS)
+
     shown = _Shown(is_quiet=is_quiet or is_json)
     with Interrupt() as interrupt:
-        campaign = Campaign(spec, jobs=jobs, state_path=state, should_stop=interrupt, on_progress=shown.update)
+        campaign = Campaign(
+            spec,
+            jobs=jobs,
+            state_path=state,
+            stall_seconds=stall_seconds,
+            should_stop=interrupt,
+            on_progress=shown.update,
+        )
         if campaign.is_resumed:
             logger.info("goes on from {}: {} executions so far", state, campaign.state.coverage.executions)
-        campaign.run(seconds=seconds, schedules=schedules)
+        with Watchdog(campaign.explorer, stall_seconds, give_up):
+            campaign.run(seconds=seconds, schedules=schedules)
     shown.end()
     result = campaign.result()
     files: dict[str, Path] = {}

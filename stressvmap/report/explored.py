@@ -116,6 +116,7 @@ def _conclusion(result: RunResult, preemptions: int | None) -> Iterator[Text]:
     elif result.is_stopped:
         yield Text("  not complete: it was stopped; the same command with the same --state goes on", style="yellow")
     for reason in result.inconclusive:
-        yield Text(f"  not complete: {reason}", style="yellow")
+        what = "inconclusive" if result.coverage["is_complete"] else "not complete"
+        yield Text(f"  {what}: {reason}", style="yellow")
     reasons = {0: "nothing violated", 1: "violated", 4: "inconclusive", 130: "stopped early; what ran is checked"}
     yield Text(f"exit status {result.exit_status}: {reasons.get(result.exit_status, '')}")

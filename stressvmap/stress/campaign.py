@@ -22,6 +22,7 @@ from stressvmap.sched.search import Decision
 from stressvmap.stress.campaign_state import CampaignState, Junction, read_state, write_state
 from stressvmap.stress.explore import BOUNDED, Coverage, Explorer, ExploreSpec, Progress, Share
 from stressvmap.stress.explore_jobs import Crew
+from stressvmap.stress.watchdog import STALL_SECONDS
 
 SLICE_SECONDS = 1.0
 SAVE_SECONDS = 5.0
@@ -43,12 +44,15 @@ class Campaign:
         *,
         jobs: int = 1,
         state_path: Path | None = None,
+        stall_seconds: float = STALL_SECONDS,
         should_stop: Callable[[], int] = lambda: 0,
         on_progress: Callable[[CampaignState], None] = lambda state: None,
     ) -> None:
         self.spec = spec
         self.jobs = jobs
         self.state_path = state_path
+        self.stall_seconds = stall_seconds
+        """Several processes: how long one may make no step. One process is watched by whoever runs it."""
         self.should_stop = should_stop
         self.on_progress = on_progress
         self.explorer = Explorer(spec)
@@ -77,7 +81,7 @@ class Campaign:
             if self.jobs == 1:
                 self._run_alone()
             else:
-                with Crew(self.spec, self.jobs) as crew:
+                with Crew(self.spec, self.jobs, self.stall_seconds) as crew:
                     self._run_with(crew)
         finally:
             self.explorer.close()
@@ -143,8 +147,8 @@ class Campaign:
             reasons.append(f"{coverage.gave_up} executions reached steps_max ({self.spec.scenario.steps_max} steps)")
         if not state.is_complete and not self.is_stopped:
             reasons.append("a budget ended it before everything was explored")
-        if not coverage.operations and state.is_complete:
-            reasons.append("no operation was carried out")
+        if not coverage.flush_calls and state.is_complete:
+            reasons.append("no flush was made, so nothing was ever mapped and unmapped: nothing was checked")
         reasons += [
             f"check {name} was asked for and could not run: {coverage.not_run[name]}"
             for name in self.spec.checks

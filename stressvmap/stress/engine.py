@@ -110,13 +110,13 @@ class Engine:
         self.stride = stride
         self.version = versions.load(spec.version)
         self.strategy = make_strategy(spec.strategy, spec.seed)
+        self._is_calibrated = False
         self.executor: Executor | None = None
         """Under the controlled runtime only."""
         if spec.runtime == CONTROLLED:
             self.executor = Executor(self.version, spec.scenario)
             self.runtime: Runtime = self.executor.runtime
             self.backend = self.executor.backend
-            self._calibrate(self.executor)
         elif spec.runtime == THREADS:
             self.runtime = ThreadRuntime(spec.seed + first, spec.scenario.yield_rate)
             self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
@@ -208,6 +208,9 @@ class Engine:
     def _execute(self, program: Program) -> Execution:
         spec = self.spec
         if self.executor is not None:
+            if not self._is_calibrated:
+                self._is_calibrated = True
+                self._calibrate(self.executor)
             return self.executor.run(program, self.strategy, seed=spec.seed, execution=self.execution)
         self.backend.reset(program)
         reason = self.backend.run()

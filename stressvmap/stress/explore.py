@@ -159,6 +159,7 @@ class Explorer:
         self._search: Search = SourceDpor(self.tasks)
         self._coverage = Coverage()
         self._executions = 0
+        self.is_running = False
 
     def begin(self, share: Share) -> None:
         """Take on a share. Raises ConfigError if its decisions cannot be carried out."""
@@ -227,7 +228,11 @@ class Explorer:
     def _run(self, search: Search) -> str:
         self.backend.reset(self.spec.program)
         self.runtime.watch(search, self.backend.machine.events)
-        return self.backend.run()
+        self.is_running = True
+        try:
+            return self.backend.run()
+        finally:
+            self.is_running = False
 
     def _refuse_draws(self, search: Search) -> None:
         if any(node.draws for node in search.nodes[: search.base]):

@@ -16,8 +16,9 @@ from multiprocessing.synchronize import Event
 from types import TracebackType
 from typing import Self
 
-from stressvmap.errors import HarnessError, StressVmapError
+from stressvmap.errors import HarnessError, Stalled, StressVmapError
 from stressvmap.stress.explore import Explorer, ExploreSpec, Progress, Share
+from stressvmap.stress.watchdog import STALL_SECONDS, Watchdog
 
 
 @dataclass(slots=True)
@@ -41,14 +42,16 @@ class _Worker:
 class Crew:
     """`jobs` processes. An order's number comes back with its answer. Raises HarnessError if one of them dies."""
 
-    def __init__(self, spec: ExploreSpec, jobs: int) -> None:
+    def __init__(self, spec: ExploreSpec, jobs: int, stall_seconds: float = STALL_SECONDS) -> None:
         context = multiprocessing.get_context("spawn")
         self._stop: Event = context.Event()
         self._workers: list[_Worker] = []
         self._forgotten: set[int] = set()
         for _ in range(jobs):
             mine, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(spec, theirs, self._stop, os.getpid()), daemon=True)
+            process = context.Process(
+                target=_serve, args=(spec, theirs, self._stop, os.getpid(), stall_seconds), daemon=True
+            )
             process.start()
             theirs.close()
             self._workers.append(_Worker(process, mine))
@@ -109,11 +112,24 @@ class Crew:
                 yield number, answer
 
 
-def _serve(spec: ExploreSpec, connection: Connection, stop: Event, parent: int) -> None:
+def _serve(spec: ExploreSpec, connection: Connection, stop: Event, parent: int, stall_seconds: float) -> None:
     """Body of a process. It leaves Ctrl-C to the parent, and ends when that is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     explorer = Explorer(spec)
+
+    def give_up(where: str) -> None:
+        """Nothing but the end of this process ends a loop."""
+        connection.send(Stalled(where))
+        os._exit(Stalled.exit_status)
+
+    with Watchdog(explorer, stall_seconds, give_up):
+        _answer(explorer, connection, stop, parent)
+    explorer.close()
+
+
+def _answer(explorer: Explorer, connection: Connection, stop: Event, parent: int) -> None:
+    """Explore what is asked for, until the parent is gone."""
     while True:
         try:
             order = connection.recv()
@@ -129,7 +145,6 @@ def _serve(spec: ExploreSpec, connection: Connection, stop: Event, parent: int) 
             connection.send(answer)
         except OSError:
             break
-    explorer.close()
 
 
 def _explore(explorer: Explorer, order: _Order, stop: Event, parent: int) -> Progress:

@@ -7,6 +7,7 @@ Nothing here can hang: a worker that makes no step for `stall_seconds` has its s
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from stressvmap.checks.lock_times import figures
-from stressvmap.config import RunSpec
+from stressvmap.config import CONTROLLED, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.result import RunResult
 from stressvmap.sched.portfolio import make_strategy
@@ -76,6 +77,7 @@ class _Worker:
                 env={"MALLOC_ARENA_MAX": "1", **os.environ, "PYTHONPATH": _module_path()},
             )
         theirs.close()
+        self.is_controlled = spec.runtime == CONTROLLED
         self.last: Beat | None = None
         self.changed = time.monotonic()
         self.tally: Tally | None = None
@@ -121,6 +123,8 @@ class _Worker:
         self.process.send_signal(signal.SIGUSR1)
         time.sleep(0.5)
         stacks = self.stacks.read_text(errors="replace") if self.stacks.exists() else ""
+        if self.is_controlled:
+            where += _innermost(stacks)
         self.stuck = f"no step in {seconds:.0f} seconds: {where}\n{stacks}".rstrip()
         self.kill()
         self.is_over = True
@@ -317,6 +321,12 @@ def _drop_later_evidence(result: RunResult, workers: Sequence[_Worker], folder: 
             for path in (finding.journal, finding.schedule):
                 if path and path not in kept:
                     (folder / path).unlink(missing_ok=True)
+
+
+def _innermost(stacks: str) -> str:
+    """Where the main thread stands, by a faulthandler dump: its last part, the most recent call first."""
+    frame = re.search(r'File "(.+)", line (\d+)', stacks.rpartition("hread 0x")[2])
+    return f", {frame[1]}:{frame[2]}" if frame else ""
 
 
 def _module_path() -> str:

@@ -13,20 +13,33 @@ import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
-from stressvmap.stress.execution import Executor
+from stressvmap.runtime.runtime import Runtime
 
 POLL_SECONDS: Final = 0.2
+STALL_SECONDS: Final = 30.0
+"""How long an execution may make no step."""
+
+
+class Watched(Protocol):
+    """Who runs executions."""
+
+    is_running: bool
+    """One is under way."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs it."""
 
 
 class Watchdog:
-    """While it is entered: calls `on_stall`, from a thread of its own and once, if an execution of `executor` makes
+    """While it is entered: calls `on_stall`, from a thread of its own and once, if an execution of `watched` makes
     no step for `seconds`; the text says where it stands.
     """
 
-    def __init__(self, executor: Executor, seconds: float, on_stall: Callable[[str], None]) -> None:
-        self._executor = executor
+    def __init__(self, watched: Watched, seconds: float, on_stall: Callable[[str], None]) -> None:
+        self._executor = watched
         self._seconds = seconds
         self._on_stall = on_stall
         self._is_over = threading.Event()

@@ -127,3 +127,39 @@ def test_ctrl_c_keeps_the_state_and_the_next_sitting_goes_on(tmp_path: Path) -> 
         check=False,
     )
     assert json.loads(again.stdout)["schedules"] == told["schedules"] + 3
+
+
+def test_a_program_that_leads_to_no_flush_checks_nothing_and_is_not_clean(command: Command) -> None:
+    ran = command("explore", "--version", "v6.5", "--ops", "unmap 5", "--quiet")
+    assert ran.status == 4
+    assert "CLEAN" not in ran.out
+    assert "inconclusive: no flush was made" in ran.out
+
+
+SPINS = """
+from stressvmap.vmalloc.v6_5 import V6_5
+
+
+class Spins(V6_5):
+    def vm_unmap_aliases(self):
+        while True:
+            pass
+"""
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_version_that_loops_without_a_step_is_given_up_and_its_line_named(tmp_path: Path, jobs: str) -> None:
+    (tmp_path / "spins.py").write_text(SPINS)
+    arguments = ("--version", "spins.py:Spins", *SMALL, "--stall-seconds", "0.5", "--jobs", jobs, "--out", "o", "-q")
+    ended = subprocess.run(
+        [sys.executable, "-m", "stressvmap", "explore", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 4
+    assert "no step in 0.5 seconds" in ended.stderr
+    assert "spins.py:8" in ended.stderr or "spins.py:7" in ended.stderr

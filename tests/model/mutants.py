@@ -395,3 +395,19 @@ class WalksOutsideRcu(V6_5):
             self.free_purged_blocks(purge_list)
             if not self._purge_vmap_area_lazy(start, end) and flush:
                 self.memory.flush_tlb_kernel_range(start, end)
+
+
+class AccountsBeforeClear(V6_5):
+    """vb_free accounts for the pages first and clears their PTEs afterwards."""
+
+    @kernel_function
+    def vb_free(self, addr: int, size: int) -> None:
+        order = get_order(size)
+        offset = (addr & (self.VMAP_BLOCK_SIZE - 1)) >> PAGE_SHIFT
+        vb = self.machine.deref(self.addr_to_vb_xa(addr).load(self.addr_to_vb_idx(addr)))
+        with vb.lock:
+            vb.used_map &= ~self.bitmap_mask(offset, order)
+            vb.dirty_min = min(vb.dirty_min, offset)
+            vb.dirty_max = max(vb.dirty_max, offset + (1 << order))
+            vb.WRITE_ONCE("dirty", vb.dirty + (1 << order))
+        self.memory.vunmap_range_noflush(addr, addr + size)

@@ -13,7 +13,7 @@ from stressvmap.vmalloc.planted import ReleasesMutexBeforeFlush
 from stressvmap.vmalloc.rfc_3of3 import Rfc3of3, Rfc3of3Patch
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
-from tests.model.mutants import FlushesOnCpu0, LeavesOutCpu1
+from tests.model.mutants import AccountsBeforeClear, FlushesOnCpu0, LeavesOutCpu1
 from tests.model.world import (
     ALIASES,
     PAUSE,
@@ -269,3 +269,20 @@ def test_a_list_that_the_walk_leaves_out_is_told_apart_from_the_full_block() -> 
     assert scripted(V6_4, on(1, *program)).checks == set()
     full_block = alone(V6_4, *FILL, unmap(0), ALIASES)
     assert mutant.fingerprints(CHECK).isdisjoint(full_block.fingerprints(CHECK))
+
+
+@pytest.mark.parametrize("later", [2, 3], ids=["by the same task", "by another task"])
+def test_pages_accounted_for_and_collected_before_they_were_cleared_are_in_no_range_whoever_collected(
+    later: int,
+) -> None:
+    """That call has flushed and returned: it is not one that still has to flush."""
+    program = [on(0, map_(0, 4), map_(1, 2), unmap(0)), on(1, ALIASES, PAUSE, *([ALIASES] if later == 2 else []))]
+    if later == 3:
+        program.append(on(2, ALIASES))
+    outcome = scripted(
+        AccountsBeforeClear,
+        *program,
+        script=[Run(1, until_in("vb_free", ev.PTE_CLEAR)), Run(2, until_pause), Run(1), Run(later)],
+        cpus=3,
+    )
+    assert outcome.stories(CHECK) == {("block on the free list", "visited, but its dirty range left the page out")}

@@ -92,6 +92,17 @@ def test_the_report_of_a_failure_names_the_seed_and_the_command_that_replays_it(
     assert (pytester.path / ".stressvmap" / ".gitignore").read_text() == "*\n"
 
 
+def test_the_printed_command_is_right_where_pytest_was_started(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeini("[pytest]")
+    folder = pytester.mkdir("below")
+    (folder / "test_it.py").write_text(EXPLORED)
+    monkeypatch.chdir(folder)
+    result = pytester.runpytest_inprocess(*PLAIN, *WITH_PLUGIN, "test_it.py")
+    result.stdout.re_match_lines([r"replay: pytest test_it\.py::test_full_block --stressvmap-schedule /.*\.json"])
+
+
 def test_the_traceback_of_a_violation_shows_none_of_the_machinery(pytester: pytest.Pytester) -> None:
     result = run(pytester, EXPLORED)
     frames = re.findall(r"^(\S+\.py):\d+: ", result.stdout.str(), re.MULTILINE)
