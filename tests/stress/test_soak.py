@@ -358,9 +358,12 @@ def test_a_soak_that_is_killed_loses_at_most_the_running_round(tmp_path: Path) -
 
 
 def test_a_real_soak_stops_in_the_middle_of_a_round(tmp_path: Path) -> None:
+    """One that has found nothing by then is not kept: here nobody calls vm_unmap_aliases beside the workers."""
     shown: list[int] = []
+    quiet = replace(SHORT.scenario, flushers=0, fault_rate=0.0)
+    config = replace(SHORT, versions=("v6.5",), workloads=("mixed",), scenario=quiet, canary_every=0)
     total = soak(
-        replace(SHORT, round_seconds=3600.0, seconds=3600.0, canary_every=0),
+        replace(config, round_seconds=3600.0, seconds=3600.0),
         tmp_path,
         progress=lambda number, spec, now, total: shown.append(now.schedules),
         stop=lambda: int(bool(shown) and shown[-1] > 0),
