@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stressvmap.journal.events import LOCK, UNLOCK, Event
+from stressvmap.scenario import Scenario
 from stressvmap.stress import harness
 from stressvmap.stress.engine import Engine
 from stressvmap.stress.execution import Executor
@@ -89,3 +90,11 @@ def test_an_execution_that_was_given_up_leaves_a_schedule_that_runs_again(tmp_pa
     saved = read_schedule(path)
     again = Executor(versions.load(saved.version), saved.scenario).replay(saved.program, saved.schedule)
     assert (again.reason, again.journal.digest()) == ("steps-max", saved.journal_digest)
+
+
+def test_as_many_tasks_as_there_may_be_can_begin_one_another() -> None:
+    """A greenlet that enters another for the first time hands its recursion depth on."""
+    scenario = Scenario(cpus=64, operations=2, flushes=1, slots=1)
+    tally = run_engine(Engine(spec_of(scenario=scenario, strategy="round-robin:1", schedules=1), None)).finish()
+    assert tally.schedules == 1
+    assert tally.gave_up == 0
