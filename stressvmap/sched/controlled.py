@@ -25,7 +25,7 @@ _AT_POINT: Final = (COUNT_OVER, WOKEN)
 class Slot:
     """A pooled greenlet and the task it runs. Creating a greenlet costs more than switching to one ten times."""
 
-    __slots__ = ("_runtime", "greenlet", "switch", "task")
+    __slots__ = ("_entered_from", "_runtime", "greenlet", "switch", "task")
 
     def __init__(self, runtime: ControlledRuntime) -> None:
         self.task: Task | None = None
@@ -34,14 +34,16 @@ class Slot:
         self.switch: Callable[[], object] = self.greenlet.switch
         """Bound once: it is called at every second decision."""
 
+    def enter(self) -> None:
+        """Enter the greenlet for the first time; returns at once. It has the recursion depth of whoever does this."""
+        self._entered_from: greenlet | None = getcurrent()
+        self.switch()
+        self._entered_from = None
+
     def _begin(self) -> None:
-        """Entered from the hub, and back to it at once: a greenlet has the recursion depth of whoever enters it first,
-        so that tasks which begin one another would come to an end of it.
-        """
-        runtime = self._runtime
-        assert runtime._hub is not None
-        runtime._hub.switch()
-        runtime._serve(self)
+        assert self._entered_from is not None
+        self._entered_from.switch()
+        self._runtime._serve(self)
 
 
 class ControlledRuntime(Runtime):
@@ -368,14 +370,16 @@ class ControlledRuntime(Runtime):
         return slot
 
     def _fill_pool(self) -> None:
-        """Enter as many greenlets from the hub as there are tasks."""
+        """Enter as many greenlets from the hub as there are tasks: tasks that began one another would hand their
+        recursion depth on, and come to an end of it.
+        """
         while len(self._free) < len(self.tasks):
-            slot = self._new_slot()
-            slot.switch()
-            self._free.append(slot)
+            self._free.append(self._new_slot())
 
     def _new_slot(self) -> Slot:
-        return Slot(self)
+        slot = Slot(self)
+        slot.enter()
+        return slot
 
     def _serve(self, slot: Slot) -> None:
         """Body of a pooled greenlet: run the slot's task, hand over, wait for the next."""

@@ -94,7 +94,6 @@ def test_an_execution_that_was_given_up_leaves_a_schedule_that_runs_again(tmp_pa
 
 def test_as_many_tasks_as_there_may_be_can_begin_one_another() -> None:
     """A greenlet that enters another for the first time hands its recursion depth on."""
-    scenario = Scenario(cpus=64, operations=2, flushes=1, slots=1)
+    scenario = Scenario(cpus=64, tasks_per_cpu=4, operations=1, flushes=1, slots=1)
     tally = run_engine(Engine(spec_of(scenario=scenario, strategy="round-robin:1", schedules=1), None)).finish()
-    assert tally.schedules == 1
-    assert tally.gave_up == 0
+    assert tally.operations > 100
