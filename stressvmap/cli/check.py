@@ -18,6 +18,7 @@ from stressvmap.journal.store import read
 from stressvmap.report.saved import Summary
 from stressvmap.report.verdict import render
 from stressvmap.result import Finding, RunResult
+from stressvmap.stress.finding import finding_of
 from stressvmap.stress.judge import judge
 from stressvmap.vmalloc.versions import BUILT_IN
 
@@ -76,20 +77,9 @@ def check_journal(journal: Journal, path: str, only: tuple[str, ...], limits: di
     for violation in verdict.violations:
         if violation.fingerprint in findings:
             continue
-        known = declared.get(violation.fingerprint)
-        findings[violation.fingerprint] = Finding(
-            check=violation.check,
-            fingerprint=violation.fingerprint,
-            mechanism=violation.mechanism.text(),
-            message=violation.message,
-            known=known is not None and known.check == violation.check,
-            reference=known.reference if known is not None else "",
-            title=known.title if known is not None else "",
-            first_at_schedule=_integer(header.get("execution")),
-            journal=path,
-            at=violation.at,
-            pages=[] if violation.pages is None else [violation.pages.start, violation.pages.end],
-        )
+        finding = finding_of(violation, declared, _integer(header.get("execution")))
+        finding.journal = path
+        findings[violation.fingerprint] = finding
     result.findings = list(findings.values())
     result.inconclusive = _reservations(journal, result, only)
     return result

@@ -21,13 +21,13 @@ from stressvmap.errors import ConfigError
 from stressvmap.journal.journal import Journal
 from stressvmap.journal.store import write
 from stressvmap.program import Program
-from stressvmap.ranges import PageRange
 from stressvmap.result import Finding
 from stressvmap.runtime.runtime import STEPS_MAX, Runtime
 from stressvmap.runtime.strategy import Schedule
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.sched.threads import ThreadRuntime
 from stressvmap.stress.execution import Execution, Executor
+from stressvmap.stress.finding import finding_of
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.repeat import difference, is_chosen
 from stressvmap.stress.replay import saved_from
@@ -250,23 +250,12 @@ class Engine:
         if len(findings) >= FINDINGS_MAX:
             self.tally.dropped += 1
             return
-        known = self.known.get(violation.fingerprint)
         stem = f"{violation.fingerprint}-{stem}"
-        findings[violation.fingerprint] = Finding(
-            check=violation.check,
-            fingerprint=violation.fingerprint,
-            mechanism=violation.mechanism.text(),
-            message=violation.message,
-            known=known is not None and known.check == violation.check,
-            reference="" if known is None else known.reference,
-            title="" if known is None else known.title,
-            first_at_schedule=self.execution,
-            journal=self._save_journal(done.journal, stem),
-            schedule=self._save_schedule(program, done, stem, violation),
-            program=program.as_dict(),
-            at=violation.at,
-            pages=_pages(violation.pages),
-        )
+        finding = finding_of(violation, self.known, self.execution)
+        finding.journal = self._save_journal(done.journal, stem)
+        finding.schedule = self._save_schedule(program, done, stem, violation)
+        finding.program = program.as_dict()
+        findings[violation.fingerprint] = finding
 
     def _find_schedule(self, finding: Finding, until: float) -> None:
         """Look for a schedule of a finding's program that shows the same fingerprint."""
@@ -324,10 +313,6 @@ class Engine:
         where = f"execution {self.execution} (seed {self.spec.seed}): after {done.points} steps"
         kept = f" (its schedule: {schedule})" if schedule else ""
         return f"{where}, still there: {stood}{kept}"
-
-
-def _pages(pages: PageRange | None) -> list[int]:
-    return [] if pages is None else [pages.start, pages.end]
 
 
 def has_substance(tally: Tally) -> list[str]:

@@ -25,6 +25,7 @@ from stressvmap.sched.dpor import SourceDpor
 from stressvmap.sched.exploring import CUT, ExploringRuntime
 from stressvmap.sched.search import Decision, Search
 from stressvmap.stress.accesses import JournalAccesses
+from stressvmap.stress.finding import finding_of
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.vmalloc import versions
@@ -158,7 +159,6 @@ class Explorer:
         self._share = Share()
         self._search: Search = SourceDpor(self.tasks)
         self._coverage = Coverage()
-        self._executions = 0
         self.is_running = False
 
     def begin(self, share: Share) -> None:
@@ -271,20 +271,9 @@ class Explorer:
         if mine is not None:
             mine.count += 1
             return
-        known = self.known.get(violation.fingerprint)
-        coverage.findings[violation.fingerprint] = Finding(
-            check=violation.check,
-            fingerprint=violation.fingerprint,
-            mechanism=violation.mechanism.text(),
-            message=violation.message,
-            known=known is not None and known.check == violation.check,
-            reference="" if known is None else known.reference,
-            title="" if known is None else known.title,
-            first_at_schedule=coverage.executions,
-            program=self.spec.program.as_dict(),
-            at=violation.at,
-            pages=[] if violation.pages is None else [violation.pages.start, violation.pages.end],
-        )
+        finding = finding_of(violation, self.known, coverage.executions)
+        finding.program = self.spec.program.as_dict()
+        coverage.findings[violation.fingerprint] = finding
         coverage.schedules[violation.fingerprint] = SavedSchedule(
             version=_absolute(self.spec.version),
             version_digest=self.digest,
