@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stressvmap.config import RunSpec
+from stressvmap.known import ALWAYS
 from stressvmap.result import Finding, RunResult
 from stressvmap.vmalloc import versions
-from stressvmap.vmalloc.known import ALWAYS
 
 KNOWN = "known"
 

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from stressvmap.config import RunSpec, SoakConfig
 from stressvmap.errors import ConfigError
+from stressvmap.known import ALWAYS
 from stressvmap.result import Finding, RunResult
 from stressvmap.scenario import Scenario
 from stressvmap.stress.canary import CANARIES
 from stressvmap.stress.harness import Progress, run
 from stressvmap.vmalloc import versions
-from stressvmap.vmalloc.known import ALWAYS
 
 ROUNDS: Final = "rounds.jsonl"
 MAX_ALLOC_MAX: Final = 64

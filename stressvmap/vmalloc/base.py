@@ -30,9 +30,9 @@ from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.percpu import PerCpu
 from stressvmap.kernel.struct import AtomicLong, OnStack
 from stressvmap.kernel.workqueue import Work
+from stressvmap.known import Known
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.runtime.access import CHANGES, LOOKS
-from stressvmap.vmalloc.known import Known
 from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue, VmStruct
 
 ULONG_MAX: Final = (1 << 64) - 1
