@@ -83,7 +83,7 @@ class Plan:
     """
 
     ranks: bytes
-    """32-bit numbers, little-endian: enabled task number rank * n >> 32 of n."""
+    """32-bit numbers, in native byte order: enabled task number rank * n >> 32 of n."""
     lengths: bytes
     """32-bit numbers, at least 1. If `is_absolute`: numbers of points, ascending; a grant ends at the next of them."""
     is_absolute: bool = False

@@ -26,6 +26,7 @@ from stressvmap.runtime.runtime import STEPS_MAX, Runtime
 from stressvmap.runtime.strategy import Schedule
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.sched.threads import ThreadRuntime
+from stressvmap.stress import subject
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.finding import finding_of
 from stressvmap.stress.judge import Judge
@@ -34,7 +35,7 @@ from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule, write_schedule
 from stressvmap.stress.search import find_schedule
 from stressvmap.stress.workloads import draw
-from stressvmap.vmalloc import versions
+from stressvmap.tree.version import TreeVersion
 from stressvmap.vmalloc.backend import ModelBackend
 
 SEEN_EVERY: Final = 200
@@ -108,7 +109,7 @@ class Engine:
         self.folder = folder
         self.next = first if spec.execution is None else spec.execution
         self.stride = stride
-        self.version = versions.load(spec.version)
+        self.version = subject.load(spec.version)
         self.strategy = make_strategy(spec.strategy, spec.seed)
         self._is_calibrated = False
         self.executor: Executor | None = None
@@ -116,8 +117,10 @@ class Engine:
         if spec.runtime == CONTROLLED:
             self.executor = Executor(self.version, spec.scenario)
             self.runtime: Runtime = self.executor.runtime
-            self.backend = self.executor.backend
+            self.backend: subject.Backend = self.executor.backend
         elif spec.runtime == THREADS:
+            if isinstance(self.version, TreeVersion):
+                raise ConfigError(f"runtime: {THREADS} runs the model only; a kernel tree runs under {CONTROLLED}")
             self.runtime = ThreadRuntime(spec.seed + first, spec.scenario.yield_rate)
             self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
         else:
@@ -308,7 +311,7 @@ class Engine:
         return f"schedules/{stem}.json"
 
     def _where_stuck(self, program: Program, done: Execution, stem: str) -> str:
-        stood = "; ".join(self.backend.machine.unfinished)
+        stood = "; ".join(self.backend.unfinished)
         schedule = self._save_schedule(program, done, f"gave-up-{stem}", None)
         where = f"execution {self.execution} (seed {self.spec.seed}): after {done.points} steps"
         kept = f" (its schedule: {schedule})" if schedule else ""

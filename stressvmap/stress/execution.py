@@ -11,11 +11,9 @@ from stressvmap.program import Program
 from stressvmap.runtime.strategy import Schedule, Strategy
 from stressvmap.runtime.task import Task
 from stressvmap.scenario import Scenario
-from stressvmap.sched.controlled import ControlledRuntime
 from stressvmap.sched.random import RandomStrategy
 from stressvmap.sched.replay import ReplayStrategy
-from stressvmap.vmalloc.backend import ModelBackend
-from stressvmap.vmalloc.base import Vmalloc
+from stressvmap.stress.subject import DecidedRuntime, Version, make_backend, make_runtime
 
 
 @dataclass(slots=True)
@@ -39,9 +37,9 @@ class Executor:
     used again after each of them.
     """
 
-    def __init__(self, version: type[Vmalloc], scenario: Scenario, runtime: ControlledRuntime | None = None) -> None:
+    def __init__(self, version: Version, scenario: Scenario, runtime: DecidedRuntime | None = None) -> None:
         self.version = version
-        self.runtime = ControlledRuntime(RandomStrategy(0)) if runtime is None else runtime
+        self.runtime = make_runtime(version) if runtime is None else runtime
         self.change_scenario(scenario)
         self.is_running = False
         """An execution is under way: if no step comes for long, the version hangs."""
@@ -50,7 +48,7 @@ class Executor:
         """Run under another scenario from now on."""
         scenario.validate()
         self.scenario = scenario
-        self.backend = ModelBackend(self.version, scenario, self.runtime)
+        self.backend = make_backend(self.version, scenario, self.runtime)
 
     def run(self, program: Program, strategy: Strategy, *, seed: int = 0, execution: int = 0) -> Execution:
         """Run `program` as execution number `execution` of `strategy`. `seed` goes into the journal's header only."""

@@ -25,9 +25,9 @@ from stressvmap.config import CONTROLLED, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.result import RunResult
 from stressvmap.sched.portfolio import make_strategy
+from stressvmap.stress import subject
 from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, scenario_dict
 from stressvmap.stress.messages import Beat, Failure, Message, Order
-from stressvmap.vmalloc import versions
 
 POLL_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 10.0
@@ -153,7 +153,7 @@ def run(
     changes nothing that is found.
     """
     spec.scenario.validate()
-    version = versions.load(spec.version)
+    version = subject.load(spec.version)
     make_strategy(spec.strategy, spec.seed)
     if spec.execution is not None:
         jobs = 1
@@ -162,8 +162,8 @@ def run(
     result = RunResult(
         command=command,
         version=version.NAME,
-        version_digest=versions.digest(version),
-        version_spec=versions.absolute(spec.version, Path.cwd()),
+        version_digest=subject.digest(version),
+        version_spec=subject.absolute(spec.version, Path.cwd()),
         declared=[
             {"check": k.check, "fingerprint": k.fingerprint, "frequency": k.frequency, "title": k.title}
             for k in version.known

@@ -115,8 +115,7 @@ class Auditor:
 
     def _xarrays(self) -> Iterator[int]:
         """Where the xarrays of blocks lie: the global one, or one in each queue."""
-        for one in self._globals_of("xarray"):
-            yield one
+        yield from self._globals_of("xarray")
         for queue, _ in self.queues():
             at = self._part(queue.layout, "vmap_blocks")
             if at is not None:
@@ -184,7 +183,8 @@ class Auditor:
     def _nodes(self, top: int) -> Iterator[Object]:
         node = self.structs["rb_node"]
         left, right = node.field("rb_left"), node.field("rb_right")
-        assert left is not None and right is not None
+        assert left is not None
+        assert right is not None
         waiting, seen = [top], 0
         while waiting and seen < WALK_MAX:
             at = waiting.pop()

@@ -19,9 +19,7 @@ from stressvmap.journal.events import Event
 from stressvmap.tree.layout import Field, Layout, Struct
 from stressvmap.tree.library import EVENT_FORMAT, Library, ObjectView
 
-ACCESSES: Final = frozenset(
-    {ev.READ, ev.WRITE, ev.READ_ONCE, ev.WRITE_ONCE, ev.DEAD_ACCESS, ev.UNINITIALISED}
-)
+ACCESSES: Final = frozenset({ev.READ, ev.WRITE, ev.READ_ONCE, ev.WRITE_ONCE, ev.DEAD_ACCESS, ev.UNINITIALISED})
 LOCKS: Final = frozenset({ev.LOCK, ev.UNLOCK, ev.LOCK_WAIT, ev.TRYLOCK_FAILED, ev.ASSERT_HELD, ev.BLOCKED})
 NODES: Final = frozenset({ev.LIST_ADD, ev.LIST_DEL, ev.LIST_CORRUPT})
 INDEXES: Final = frozenset({ev.XA_LOAD, ev.XA_STORE, ev.XA_ERASE})
@@ -185,9 +183,7 @@ class Decoder:
 
     def boot_events(self) -> list[Event]:
         """What exists from boot on, as allocations by task 0."""
-        return [
-            (ev.OBJECT_ALLOC, 0, 0, "", one.id, one.type, 0) for one in self._objects if one.id >> 20 == 0
-        ]
+        return [(ev.OBJECT_ALLOC, 0, 0, "", one.id, one.type, 0) for one in self._objects if one.id >> 20 == 0]
 
     def events(self, raw: bytes) -> list[Event]:
         """The journal of the run whose objects `begin` took in."""

@@ -7,6 +7,7 @@ Read once a build (pyelftools is slow) into a plain `Layout`, which is kept besi
 from __future__ import annotations
 
 import json
+import os
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,18 @@ class Layout:
             [(start, end, name) for start, end, name in told["functions"]],
             [(start, file, line) for start, file, line in told["lines"]],
         )
+
+
+def layout_of(library: Path) -> Layout:
+    """The layout of a library, from beside it if it was read before."""
+    kept = library.with_name("layout.json")
+    if kept.is_file():
+        return Layout.load(kept)
+    layout = read_layout(library)
+    partial = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+    layout.save(partial)
+    partial.replace(kept)
+    return layout
 
 
 def read_layout(library: Path, units: tuple[str, ...] = ()) -> Layout:

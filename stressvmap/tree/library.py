@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 
 from stressvmap.errors import HarnessError
 from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX
+from stressvmap.runtime.strategy import Plan
 
 ABI: Final = 1
 CPUS: Final = 256
@@ -122,7 +123,7 @@ class Library:
         declare("sv_error", ctypes.c_char_p)
         declare("sv_load", ctypes.c_int, pointer, u32, pointer, pointer, u32, pointer, u32)
         declare("sv_set_decide", None, DecideFn, DrawFn, ctypes.c_int)
-        declare("sv_set_plan", None, pointer, u32, u64)
+        declare("sv_set_plan", None, ctypes.c_char_p, u32, ctypes.c_char_p, u32, u32, u32, u64)
         declare("sv_run", ctypes.c_int)
         declare("sv_enabled_ids", u32, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
         declare("sv_all_tasks", pointer, ctypes.POINTER(u32))
@@ -137,6 +138,10 @@ class Library:
         declare("sv_flags", u64)
         declare("sv_point_count", u64)
         declare("sv_request_stop", None)
+        declare("sv_current_id", ctypes.c_int32)
+        declare("sv_mapped_pages", pointer, ctypes.POINTER(u32))
+        declare("sv_frames_owned", u32)
+        declare("sv_direct_map_holes", u32)
 
     def _declare(self, name: str, result: Any, *arguments: Any) -> None:
         try:
@@ -202,16 +207,46 @@ class Library:
         self._kept = (DecideFn(decide), DrawFn(draw))
         self.dll.sv_set_decide(*self._kept, int(wants_wakeups))
 
-    def decide_by_plan(self, plan: bytes | bytearray, draw_seed: int) -> None:
-        """Follow a plan: (rank, points) pairs of 32 bits each."""
-        buffer = ctypes.create_string_buffer(bytes(plan), len(plan))
-        self._kept = (buffer,)
-        self.dll.sv_set_decide(DecideFn(), DrawFn(), 0)
-        self.dll.sv_set_plan(buffer, len(plan) // 8, draw_seed)
+    def decide_by_plan(self, plan: Plan) -> None:
+        """Follow a plan, which the engine copies none of."""
+        self._kept = (plan,)
+        flags = plan.is_absolute | plan.prefers_others << 1
+        ranks, lengths = plan.ranks, plan.lengths
+        self.dll.sv_set_plan(ranks, len(ranks) >> 2, lengths, len(lengths) >> 2, flags, plan.longest, plan.draw_seed)
 
     def run(self) -> str:
         """Run the loaded program to its end; why it ended."""
         return REASONS[self.dll.sv_run()]
+
+    def points(self) -> int:
+        """Scheduling points of the run so far."""
+        return int(self.dll.sv_point_count())
+
+    def operations(self) -> int:
+        """Program operations carried out in the run."""
+        return int(self.dll.sv_operations())
+
+    def current(self) -> int:
+        """Id of the task that ran last; 0: none has."""
+        return int(self.dll.sv_current_id())
+
+    def flags(self) -> int:
+        """What the oracle saw."""
+        return int(self.dll.sv_flags())
+
+    def mapped_pages(self) -> set[int]:
+        """Pages of the window that have a PTE."""
+        count = ctypes.c_uint32()
+        at = self.dll.sv_mapped_pages(ctypes.byref(count))
+        return set(ctypes.cast(at, _U64P)[: count.value]) if count.value else set()
+
+    def frames_owned(self) -> int:
+        """Page frames handed out and not given back."""
+        return int(self.dll.sv_frames_owned())
+
+    def direct_map_holes(self) -> int:
+        """Frames whose direct-map PTE is not present."""
+        return int(self.dll.sv_direct_map_holes())
 
     def enabled(self) -> list[int]:
         """Ids of the tasks that can run, ascending."""

@@ -119,6 +119,11 @@ class ModelBackend:
             self.runtime.seal(DONE)
         return reason
 
+    @property
+    def unfinished(self) -> list[str]:
+        """Of an execution that was given up: each task that was not done, and where it stood."""
+        return self.machine.unfinished
+
     def journal(self, *, seed: int = 0, execution: int = 0) -> Journal:
         """The execution's journal."""
         scenario = self.scenario

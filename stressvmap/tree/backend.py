@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel tree's own C as a backend: programs in, decisions asked for or planned, the one journal out.
+
+`TreeRuntime` is to a strategy what ControlledRuntime is, though the engine in the library does the running: tasks are
+shown to the strategy as they stand, its answers and draws are the schedule, and what it raises ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+from stressvmap import program as ops
+from stressvmap.journal.events import STOPPED, Event
+from stressvmap.journal.journal import Journal
+from stressvmap.program import Program
+from stressvmap.runtime.runtime import DONE, Runtime
+from stressvmap.runtime.strategy import Schedule, Strategy
+from stressvmap.runtime.task import Task
+from stressvmap.scenario import Scenario
+from stressvmap.tree.audit import Auditor
+from stressvmap.tree.decode import Decoder
+from stressvmap.tree.layout import layout_of
+from stressvmap.tree.library import ConfigView, Library, TaskView
+from stressvmap.tree.version import TreeVersion
+
+WINDOW_PAGE: Final = 0x100000
+"""Page of VMALLOC_START, the model's: so that addresses can be compared."""
+DIRECT_MAP_PAGE: Final = 0x40000
+CLEANUP_TASK: Final = 900
+_OP_NUMBERS: Final = {
+    kind: number
+    for number, kind in enumerate(
+        (
+            ops.MAP,
+            ops.UNMAP,
+            ops.VMALLOC,
+            ops.VMALLOC_RESET,
+            ops.VFREE,
+            ops.ALIASES,
+            ops.TOUCH,
+            ops.PROBE,
+            ops.MIGRATE,
+            ops.OFFLINE,
+            ops.ONLINE,
+            ops.PAUSE,
+        )
+    )
+}
+"""enum sv_op_kind."""
+
+
+class TreeTask(Task):
+    """A task of the engine as a strategy sees it: read from the engine's memory when it is asked for."""
+
+    __slots__ = ("library", "view")
+
+    def __init__(self, view: TaskView, library: Library) -> None:
+        self.view = view
+        self.library = library
+        super().__init__(
+            view.id,
+            library.text(view.name),
+            view.cpu,
+            _no_body,
+            is_daemon=bool(view.is_daemon),
+            is_interrupt=bool(view.is_interrupt),
+        )
+
+    def refresh(self) -> None:
+        """Bring the plain attributes up to date."""
+        view = self.view
+        self.cpu = view.cpu
+        self.points = view.points
+        self.is_parked = bool(view.is_parked)
+        self.is_done = bool(view.is_done)
+        self.operation = view.operation
+        self.operation_start = view.operation_start
+        self.preempt_count = view.preempt_count
+        self.rcu_depth = view.rcu_depth
+        self.pending_kind = view.pending_kind
+        self.pending_object = view.pending_object
+        self.pending_field = str(view.pending_field)
+
+
+class TreeRuntime(Runtime):
+    """Lets a strategy decide an engine's runs. One library at a time: `attach`."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        super().__init__()
+        self.strategy = strategy
+        self.schedule = Schedule()
+        self.failure: BaseException | None = None
+        self.library: Library | None = None
+        self.uses_plans = True
+        """A strategy that can say all in advance is not asked."""
+        self._by_id: dict[int, TreeTask] = {}
+
+    def attach(self, library: Library) -> None:
+        """Run that library's tasks from now on."""
+        self.library = library
+
+    def load_tasks(self) -> None:
+        """Show the tasks of the program that was just loaded."""
+        assert self.library is not None
+        self.tasks = [TreeTask(view, self.library) for view in self.library.tasks()]
+        self._by_id = {task.id: task for task in self.tasks if isinstance(task, TreeTask)}
+        self.points = 0
+        self.schedule = Schedule()
+        self.failure = None
+        self.is_sealed = False
+
+    def run(self) -> str:
+        """Run what is loaded. Raises what the strategy raised."""
+        library = self.library
+        assert library is not None
+        plan = self.strategy.plan() if self.uses_plans else None
+        if plan is None:
+            library.decide_by(self._decide, self._draw, wants_wakeups=self.strategy.wants_wakeups)
+        else:
+            library.decide_by_plan(plan)
+        reason = library.run()
+        self.points = library.points()
+        self.schedule = Schedule(library.choices(), library.draws())
+        self.is_sealed = True
+        if self.failure is not None:
+            raise self.failure
+        return reason
+
+    def _task(self, id: int) -> TreeTask:
+        task = self._by_id.get(id)
+        if task is None:
+            assert self.library is not None
+            for view in self.library.tasks():
+                if view.id not in self._by_id:
+                    new = self._by_id[view.id] = TreeTask(view, self.library)
+                    self.spawn(new)
+            task = self._by_id[id]
+        return task
+
+    def _decide(self, why: int) -> int:
+        library = self.library
+        assert library is not None
+        try:
+            enabled = [self._task(id) for id in library.enabled()]
+            for task in enabled:
+                task.refresh()
+            current_id = library.current()
+            current = self._by_id.get(current_id) if current_id else None
+            if current is not None:
+                current.refresh()
+            strategy = self.strategy
+            strategy.points = self.points = library.points()
+            chosen, count = strategy.decide(enabled, current, why)
+            return chosen.id << 40 | min(count, _GRANT_MAX)
+        except BaseException as error:
+            self.failure = error
+            return -1
+
+    def _draw(self, n: int) -> int:
+        try:
+            return self.strategy.draw(n)
+        except BaseException as error:
+            self.failure = error
+            return -1
+
+
+_GRANT_MAX: Final = (1 << 40) - 1
+
+
+class TreeBackend:
+    """Runs programs on a tree. `reset` loads one; `run` runs it to its end and cleans up; `journal` decodes."""
+
+    def __init__(self, version: TreeVersion, scenario: Scenario, runtime: TreeRuntime) -> None:
+        self.version = version
+        self.scenario = scenario
+        self.runtime = runtime
+        built, self.page_shift, bias = version.built_for(scenario)
+        self.library = Library(built.library)
+        self.decoder = Decoder(self.library, layout_of(built.library), self.page_shift)
+        self.window = (WINDOW_PAGE, WINDOW_PAGE + scenario.window_blocks * scenario.block_bits)
+        self.auditor = Auditor(self.decoder, scenario.block_bits, self.window, bias)
+        self.library.boot(_config(scenario, self.window, bias, version.points_all))
+        self.reason = ""
+        self._is_audited = False
+        runtime.attach(self.library)
+
+    def reset(self, program: Program) -> None:
+        """Load a program on a machine as it was after boot."""
+        library, scenario = self.library, self.scenario
+        online = scenario.online_cpus()
+        tasks: list[tuple[int, int, int, int]] = []
+        words: list[tuple[int, int, int]] = []
+        for number, task in enumerate(program.tasks, 1):
+            cpu = task.cpu if task.cpu in online else online[number % len(online)]
+            tasks.append((cpu, library.number(task.role), len(words), len(task.ops)))
+            words += [(_OP_NUMBERS[op.kind], op.slot, op.pages) for op in task.ops]
+        faults = [(library.number(fault.kind), fault.task, fault.nth) for fault in program.faults]
+        moves = sorted((move.task, move.point, move.cpu) for move in program.migrations)
+        library.load(tasks, words, faults, [(task, cpu, point) for task, point, cpu in moves])
+        self.runtime.load_tasks()
+
+    def run(self) -> str:
+        """Run it; why it stopped (runtime's reasons)."""
+        self.reason = self.runtime.run()
+        return self.reason
+
+    @property
+    def operations(self) -> int:
+        """Program operations carried out in this run (skipped ones not counted)."""
+        return self.library.operations()
+
+    @property
+    def starts(self) -> dict[int, list[tuple[int, int]]]:
+        """Of each task, where its operations began so far."""
+        return {task.id: self.library.starts(task.id) for task in self.runtime.tasks if task.id < CLEANUP_TASK}
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Of a run that was given up: each task that was not done, and where it stood."""
+        told = []
+        for view in self.library.tasks():
+            if view.is_done or (view.is_daemon and view.is_parked and not view.is_started):
+                continue
+            waits = f", waiting for {self.library.text(view.blocked_class)}" if view.is_parked else ""
+            where = self.decoder.function(view.pc) or "no function"
+            told.append(f"{self.library.text(view.name)} on CPU {view.cpu} in {where}{waits}")
+        return told
+
+    def journal(self, *, seed: int = 0, execution: int = 0) -> Journal:
+        """The run's journal, decoded, with the audit at rest if it came to rest."""
+        scenario = self.scenario
+        self.decoder.begin(self.library.objects())
+        events = self.decoder.events(self.library.events())
+        views = self.library.tasks()
+        if self.reason == DONE and not any(view.is_dead for view in views):
+            events = _before_the_end(events, self._audit())
+        return Journal(
+            header={
+                "version": self.version.NAME,
+                "scenario": asdict(scenario),
+                "block_bits": scenario.block_bits,
+                "window": list(self.window),
+                "possible": list(scenario.possible_cpus()),
+                "online": list(scenario.online_cpus()),
+                "direct_map": [DIRECT_MAP_PAGE, WINDOW_PAGE],
+                "tasks": {str(view.id): [self.library.text(view.name), view.cpu] for view in views},
+                "seed": seed,
+                "execution": execution,
+            },
+            events=events,
+        )
+
+    def _audit(self) -> list[Event]:
+        owned, holes = self.library.frames_owned(), self.library.direct_map_holes()
+        return self.auditor.snapshot(self.library.mapped_pages(), owned, holes)
+
+
+def _before_the_end(events: list[Event], audit: Sequence[Event]) -> list[Event]:
+    """An audit belongs before the event that says that the run stopped."""
+    if events and events[-1][0] == STOPPED:
+        return [*events[:-1], *audit, events[-1]]
+    return [*events, *audit]
+
+
+def _config(scenario: Scenario, window: tuple[int, int], bias: int, points_all: bool) -> ConfigView:
+    config = ConfigView()
+    possible, online = scenario.possible_cpus(), scenario.online_cpus()
+    for cpu in possible:
+        config.possible[cpu] = 1
+    for cpu in online:
+        config.online[cpu] = 1
+    config.nr_possible = len(possible)
+    config.window_start, config.window_end = window
+    config.lazy_bias = bias
+    config.steps_max = scenario.steps_max
+    config.full_flush_ceiling_pages = scenario.full_flush_ceiling_pages
+    config.debug_pagealloc = int(scenario.debug_pagealloc)
+    config.points_all = int(points_all)
+    config.keeps_events = 1
+    config.slots = 1 << 16
+    return config
+
+
+def _no_body() -> None:
+    return None
