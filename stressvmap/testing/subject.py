@@ -18,8 +18,8 @@ SMALL: Final = Scenario(cpus=2, window_blocks=6, lazy_max=16, slots=3)
 
 
 def under_test(version: str | Version, scenario: Scenario, checks: Collection[str]) -> Version:
-    """What `version` means, a name or itself a class or a tree. Raises ConfigError if it is none, or if the scenario or a
-    check's name makes no sense.
+    """What `version` means, a name or itself a class or a tree. Raises ConfigError if it is none, or if the
+    scenario or a check's name makes no sense.
     """
     version_class = load(version) if isinstance(version, str) else version
     if isinstance(version_class, type) and not issubclass(version_class, V6_4):
