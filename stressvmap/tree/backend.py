@@ -200,6 +200,9 @@ _GRANT_MAX: Final = (1 << 40) - 1
 class TreeBackend:
     """Runs programs on a tree. `reset` loads one; `run` runs it to its end and cleans up; `journal` decodes."""
 
+    is_screened = True
+    """An oracle in C looks at each run (`flags`)."""
+
     def __init__(self, version: TreeVersion, scenario: Scenario, runtime: TreeRuntime) -> None:
         self.version = version
         self.scenario = scenario
