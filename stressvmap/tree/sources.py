@@ -4,8 +4,8 @@
 A tree is only ever read. An archive is read once: the files that matter are kept in the cache, under a key of the
 archive's size, time and digest, so that a second build does not decompress gigabytes again.
 
-`Sources` holds candidates: the C files, the headers that may be taken from a tree, and all of mm/*.h, because a
-quoted include there is the tree's own. Which of them a build really uses is decided after patching (build.py).
+`Sources` holds candidates: the C files, and the headers that may be taken from a tree (shim/files.txt, whitelist.txt).
+Which of them a build really uses is decided after patching (headers.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import re
 import subprocess
 import tarfile
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from stressvmap.errors import ConfigError
@@ -28,28 +28,26 @@ from stressvmap.tree import cache
 PREFIX: Final = "tree:"
 """What a kernel tree's name begins with wherever a version can stand."""
 
-C_FILES: Final = ("mm/vmalloc.c", "lib/xarray.c", "lib/rbtree.c", "lib/llist.c")
-"""The code under test: compiled as it is."""
+SHIM: Final = Path(__file__).resolve().parent / "shim"
+"""The C that stands in for the rest of the kernel, and the engine."""
 
-TREE_HEADERS: Final = (
-    "include/linux/list.h",
-    "include/linux/llist.h",
-    "include/linux/poison.h",
-    "include/linux/kconfig.h",
-    "include/linux/rbtree.h",
-    "include/linux/rbtree_augmented.h",
-    "include/linux/rbtree_types.h",
-    "include/linux/rculist.h",
-    "include/linux/vmalloc.h",
-    "include/linux/xarray.h",
-    "include/trace/events/vmalloc.h",
-)
+
+def _listed(name: str) -> tuple[tuple[str, ...], ...]:
+    """The lines of one of the shim's lists, in words, without comments."""
+    lines = (line.partition("#")[0].split() for line in (SHIM / name).read_text(encoding="utf-8").splitlines())
+    return tuple(tuple(words) for words in lines if words)
+
+
+C_FILES: Final[dict[str, tuple[str, ...]]] = {words[0]: words[1:] for words in _listed("files.txt")}
+"""The code under test, compiled as it is; and the macros that are defined for it."""
+
+TREE_HEADERS: Final = frozenset(words[0] for words in _listed("whitelist.txt"))
 """Headers that are the tree's own; each other one is the shim's, or empty. Data structures, not the machine."""
 
 MAKEFILE: Final = "Makefile"
 _NEEDED: Final = (MAKEFILE, *C_FILES)
 _VERSION_LINE: Final = re.compile(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(\S*)", re.MULTILINE)
-_HEADER_FOLDERS: Final = re.compile(r"(?:include|arch/\w+/include)/.+\.h\Z")
+_HEADER: Final = re.compile(r"(?:(?:include|arch/x86/include)/.+|(?:mm|lib)/[^/]+)\.h\Z")
 _NAMES_FILE: Final = ".header-names"
 _FILE_BYTES_MAX: Final = 8 << 20
 _EXTRACTION: Final = "2"
@@ -71,7 +69,7 @@ class Sources:
 
     def has_header(self, name: str) -> bool:
         """Whether the tree has a file for `#include <name>`, for whatever architecture."""
-        if f"include/{name}" in self.header_names:
+        if name.startswith("generated/") or f"include/{name}" in self.header_names:
             return True
         if not name.startswith("asm/"):
             return False
@@ -81,10 +79,7 @@ class Sources:
 
 def is_candidate(name: str) -> bool:
     """Whether a build may use the file of this path in the tree."""
-    if name in _NEEDED or name in TREE_HEADERS:
-        return True
-    path = PurePosixPath(name)
-    return path.suffix == ".h" and path.parent == PurePosixPath("mm")
+    return name in _NEEDED or name in TREE_HEADERS
 
 
 def split_revision(path: str) -> tuple[Path, str | None]:
@@ -99,8 +94,8 @@ def split_revision(path: str) -> tuple[Path, str | None]:
     return whole, None
 
 
-def read_sources(path: str) -> Sources:
-    """The kernel tree at `path`: a folder, a tar archive, or `FOLDER@REV`.
+def read_sources(path: str, say: Callable[[str], None]) -> Sources:
+    """The kernel tree at `path`: a folder, a tar archive, or `FOLDER@REV`. `say` is told of what takes long.
 
     Raises ConfigError where there is none, or no such revision, or the archive is damaged.
     """
@@ -111,7 +106,7 @@ def read_sources(path: str) -> Sources:
         elif location.is_dir():
             files, names = _read_folder(location)
         elif location.is_file():
-            files, names = _read_archive(location)
+            files, names = _read_archive(location, say)
         else:
             raise ConfigError(f"{PREFIX}{path}: there is no such folder or file")
     except OSError as error:
@@ -135,9 +130,8 @@ def _release(makefile: bytes, path: str) -> str:
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, bytes], frozenset[str]]:
-    wanted = [*_NEEDED, *TREE_HEADERS, *sorted(f"mm/{path.name}" for path in folder.glob("mm/*.h"))]
     files = {}
-    for name in wanted:
+    for name in (*_NEEDED, *sorted(TREE_HEADERS)):
         path = folder / name
         if path.is_file():
             _check_size(path.stat().st_size, name)
@@ -146,10 +140,12 @@ def _read_folder(folder: Path) -> tuple[dict[str, bytes], frozenset[str]]:
 
 
 def _header_names(folder: Path) -> Iterable[str]:
-    for top in [folder / "include", *sorted(folder.glob("arch/*/include/asm"))]:
+    for top in (folder / "include", folder / "arch/x86/include"):
         for place, _folders, names in os.walk(top):
             inside = os.path.relpath(place, folder)
             yield from (f"{inside}/{name}" for name in names if name.endswith(".h"))
+    for inside in ("mm", "lib"):
+        yield from (f"{inside}/{path.name}" for path in (folder / inside).glob("*.h"))
 
 
 def _check_size(size: int, name: str) -> None:
@@ -179,7 +175,7 @@ def _read_git(folder: Path, revision: str, path: str) -> tuple[dict[str, bytes],
         files = dict(zip(wanted, _blobs(answer), strict=True))
     except ValueError:
         raise ConfigError(f"{PREFIX}{path}: git cannot read all files of {revision!r}: a partial clone?") from None
-    return files, frozenset(name for name in names if _HEADER_FOLDERS.match(name))
+    return files, frozenset(name for name in names if _HEADER.match(name))
 
 
 def _blobs(answer: bytes) -> Iterable[bytes]:
@@ -216,9 +212,10 @@ def _git_environment() -> dict[str, str]:
 # -- an archive --------------------------------------------------------------------------------------------
 
 
-def _read_archive(archive: Path) -> tuple[dict[str, bytes], frozenset[str]]:
+def _read_archive(archive: Path, say: Callable[[str], None]) -> tuple[dict[str, bytes], frozenset[str]]:
     kept = cache.extractions() / _archive_key(archive)
     if not kept.is_dir():
+        say(f"reading {archive}, once")
         files, names = _extract(archive)
         if all(name in files for name in _NEEDED):
             _keep(kept, files, names)
@@ -231,7 +228,7 @@ def _archive_key(archive: Path) -> str:
     stat = archive.stat()
     with archive.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    made_of = f"{_EXTRACTION} {stat.st_size} {stat.st_mtime_ns} {content} {_NEEDED} {TREE_HEADERS}"
+    made_of = f"{_EXTRACTION} {stat.st_size} {stat.st_mtime_ns} {content} {_NEEDED} {sorted(TREE_HEADERS)}"
     return hashlib.sha256(made_of.encode()).hexdigest()[:32]
 
 
@@ -245,7 +242,7 @@ def _extract(archive: Path) -> tuple[dict[str, bytes], list[str]]:
             for member in tar:
                 members += 1
                 for root, name in _readings(member.name):
-                    if _HEADER_FOLDERS.match(name):
+                    if _HEADER.match(name):
                         headers.setdefault(root, []).append(name)
                     if member.isreg() and is_candidate(name):
                         _check_size(member.size, name)
@@ -256,7 +253,7 @@ def _extract(archive: Path) -> tuple[dict[str, bytes], list[str]]:
         if members == 0:
             raise ConfigError(f"{PREFIX}{archive}: is not a kernel tree: neither a folder nor a tar archive") from None
         raise ConfigError(f"{PREFIX}{archive}: is cut short or damaged ({error}); fetch it again") from None
-    root = next((root for root, files in sorted(found.items()) if C_FILES[0] in files), "")
+    root = next((root for root, files in sorted(found.items()) if _NEEDED[-1] in files), "")
     return found.get(root, {}), sorted(headers.get(root, ()))
 
 
