@@ -17,7 +17,7 @@ struct packed {
 } __attribute__((packed));
 
 /* Volatile only where a case is about that: `hide` keeps the compiler from knowing what a pointer points to. */
-#define hide(pointer) ({ __auto_type hidden_ = (pointer); __asm__("" : "+r"(hidden_)); hidden_; })
+#define hide(pointer) ({ __auto_type hidden_ = (pointer); __asm__ volatile("" : "+r"(hidden_) : : "memory"); hidden_; })
 
 uint64_t counter;
 struct thing things[4] = { { 1, 2, 3 }, { 4, 5, 6 }, { 7, 8, 9 }, { 10, 11, 12 } };
@@ -105,11 +105,11 @@ void case_read_unwritten(uint32_t n)
 {
 	struct thing *thing = make(false);
 
-	thing->second = n;
-	counter = thing->second;
-	counter = thing->third;
-	thing->third = n;
-	counter = thing->third;
+	hide(thing)->second = n;
+	counter = hide(thing)->second;
+	counter = hide(thing)->third;
+	hide(thing)->third = n;
+	counter = hide(thing)->third;
 }
 
 void case_read_racy(uint32_t n)
@@ -196,7 +196,7 @@ void case_call_null(uint32_t n)
 
 void case_divide(uint32_t n)
 {
-	counter = 1 / hide(n);
+	counter = hide(1000u) / hide(n);
 }
 
 void case_abort_here(uint32_t n)

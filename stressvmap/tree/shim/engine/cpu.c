@@ -89,7 +89,7 @@ void sv_place(struct sv_task *task, int cpu)
 
 	if (is_ready)
 		sv_retire(task);
-	task->cpu = cpu;
+	sv_set_cpu(task, cpu);
 	if (is_ready)
 		sv_admit(task);
 }
@@ -108,6 +108,7 @@ void sv_park(void)
 	sv_fill();
 	if (task == &sv_boot_task)
 		sv_bug("a wait for another task, where there is none");
+	task->pending_pc = task->pc;
 	task->is_parked = 1;
 	sv_retire(task);
 	sv_reschedule(task, SV_WHY_BLOCKED);

@@ -36,13 +36,17 @@ static const int crash_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
 #define CRASH_SIGNALS (sizeof(crash_signals) / sizeof(crash_signals[0]))
 
 static struct sigaction before[NSIG];
-static uintptr_t text_low, text_high; /* of this library's code */
+static uintptr_t text_low, text_high, image_high; /* of this library: its code, and its end */
 static char handler_stack[HANDLER_STACK_BYTES];
 static pthread_t runner;
 static bool has_runner;
 static timer_t timer;
 static uint64_t points_at_tick;
 static int stale_ticks;
+
+/* The text of the code under test, if the build has given it a section of its own. */
+extern const char __start_ktext[] __attribute__((weak, visibility("hidden")));
+extern const char __stop_ktext[] __attribute__((weak, visibility("hidden")));
 
 static uintptr_t interrupted_pc(const ucontext_t *context)
 {
@@ -54,6 +58,41 @@ static uintptr_t interrupted_pc(const ucontext_t *context)
 	(void)context;
 	return 0;
 #endif
+}
+
+/* Where a call to nowhere came from. */
+static uintptr_t caller_pc(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+	return *(const uintptr_t *)(uintptr_t)context->uc_mcontext.gregs[REG_RSP];
+#elif defined(__aarch64__)
+	return context->uc_mcontext.regs[30];
+#else
+	(void)context;
+	return 0;
+#endif
+}
+
+static bool is_text_apart(void)
+{
+	return (uintptr_t)__start_ktext != (uintptr_t)__stop_ktext;
+}
+
+static bool is_under_test(uintptr_t pc)
+{
+	if (is_text_apart())
+		return pc >= (uintptr_t)__start_ktext && pc < (uintptr_t)__stop_ktext;
+	return pc >= text_low && pc < text_high;
+}
+
+/*
+ * Where the code under test is: the instruction that was interrupted if it is of that code; else it has called
+ * something, and noted from where when the engine was last entered.
+ */
+static void note_place(struct sv_task *task, uintptr_t pc)
+{
+	if (is_under_test(pc) && (is_text_apart() || !task->pc))
+		task->pc = sv_place_of((const void *)pc);
 }
 
 static bool is_ours(void)
@@ -85,8 +124,14 @@ static bool is_in_guard(const struct sv_task *task, uintptr_t address)
 	return (uintptr_t)task->stack_low - address <= SV_GUARD_BYTES;
 }
 
+static void say(const char *what, const char *where, uintptr_t address)
+{
+	snprintf(sv_crash_text, sizeof(sv_crash_text), "%s%s0x%lx", what, where, (unsigned long)address);
+}
+
 static void describe_address(const struct sv_task *task, const siginfo_t *info)
 {
+	uintptr_t library = (uintptr_t)__ehdr_start;
 	uintptr_t address = (uintptr_t)info->si_addr;
 	/* The processor does not say which address was not canonical: the one that was announced last may be. */
 	bool is_known = info->si_code > 0 && info->si_code != SI_KERNEL;
@@ -99,9 +144,10 @@ static void describe_address(const struct sv_task *task, const siginfo_t *info)
 		snprintf(sv_crash_text, sizeof(sv_crash_text), "NULL pointer dereference");
 	else if (is_in_guard(task, address))
 		snprintf(sv_crash_text, sizeof(sv_crash_text), "stack overflow");
+	else if (address - library < image_high - library) /* a text that is the same wherever the library lies */
+		say("wild pointer dereference at ", "the library's ", address - library);
 	else
-		snprintf(sv_crash_text, sizeof(sv_crash_text), "wild pointer dereference at 0x%lx",
-			 (unsigned long)address);
+		say("wild pointer dereference at ", "", address);
 }
 
 static void describe(int signal, const struct sv_task *task, const siginfo_t *info)
@@ -120,11 +166,15 @@ static void describe(int signal, const struct sv_task *task, const siginfo_t *in
 
 static void on_crash(int signal, siginfo_t *info, void *context)
 {
+	uintptr_t pc;
+
 	if (!is_ours()) {
 		pass_on(signal, info, context);
 		return;
 	}
+	pc = interrupted_pc(context);
 	describe(signal, sv_current, info);
+	note_place(sv_current, pc == (uintptr_t)info->si_addr && !is_under_test(pc) ? caller_pc(context) : pc);
 	sv_unwrite();
 	sv_land(SV_LANDED_CRASH);
 }
@@ -133,8 +183,6 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 
 static void on_tick(int signal, siginfo_t *info, void *context)
 {
-	uintptr_t pc;
-
 	if (info->si_code != SI_TIMER || info->si_value.sival_ptr != &timer) {
 		pass_on(signal, info, context);
 		return;
@@ -150,9 +198,7 @@ static void on_tick(int signal, siginfo_t *info, void *context)
 	if (stale_ticks < STALE_TICKS)
 		return;
 	stale_ticks = 0;
-	pc = interrupted_pc(context);
-	if (pc >= text_low && pc < text_high)
-		sv_current->pc = sv_place_of((const void *)pc);
+	note_place(sv_current, interrupted_pc(context));
 	sv_land(SV_LANDED_LOOP);
 }
 
@@ -161,19 +207,21 @@ static void on_tick(int signal, siginfo_t *info, void *context)
 static int find_text(struct dl_phdr_info *library, size_t size, void *unused)
 {
 	(void)size, (void)unused;
+	if (library->dlpi_addr != (uintptr_t)__ehdr_start)
+		return 0;
 	for (int i = 0; i < library->dlpi_phnum; i++) {
 		const ElfW(Phdr) *part = &library->dlpi_phdr[i];
 		uintptr_t start = library->dlpi_addr + part->p_vaddr;
 
-		if (part->p_type != PT_LOAD || !(part->p_flags & PF_X))
+		if (part->p_type != PT_LOAD)
 			continue;
-		if ((uintptr_t)find_text - start < part->p_memsz) {
+		if (part->p_flags & PF_X) {
 			text_low = start;
 			text_high = start + part->p_memsz;
-			return 1;
 		}
+		image_high = start + part->p_memsz;
 	}
-	return 0;
+	return 1;
 }
 
 static void handle(int signal, void (*handler)(int, siginfo_t *, void *))

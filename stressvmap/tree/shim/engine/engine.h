@@ -56,7 +56,6 @@ _Static_assert(sizeof(struct sv_event) == 32, "the reader knows its layout");
 enum sv_event_flag {
 	SV_ON_HEAP = 1,	 /* an access to memory of sv_alloc */
 	SV_RACY = 2,	 /* a plain access inside data_race(), recorded as a marked one */
-	SV_ON_STACK = 4, /* an access to a task's stack */
 };
 
 /* Append an event made by the current task, at its `pc`. Never a point. */
@@ -87,7 +86,7 @@ struct sv_task {
 	uint64_t pending_object; /* address */
 	uint32_t pending_field;	 /* string number; of an access (its kind says so) its size in bytes */
 	uint32_t pending_pc;
-	uint64_t points; /* announced in this run */
+	uint64_t points; /* announced in this run; behind while it runs */
 	uint64_t operation_start;
 	uint64_t migrate_at; /* at so many points, or as soon after as it is preemptible, sv_on_migrate is asked */
 	uint64_t blocked_object;
@@ -102,6 +101,7 @@ struct sv_task {
 	void *stack_low, *stack_high, *sp;
 
 	/* The engine's own. */
+	uint64_t who; /* id and CPU as an event has them */
 	struct sv_task *ready_next, *ready_prev; /* of those ready on its CPU */
 	uint8_t is_ready;			 /* neither parked nor done */
 	uint8_t is_enabled;			 /* ready, and its CPU is free for it */

@@ -34,7 +34,6 @@ bool sv_unprotect(void *start, size_t bytes);
 
 extern struct sv_event *sv_next_event;	/* where the next is written */
 extern struct sv_event *sv_event_limit; /* sv_more_events is asked here */
-extern size_t sv_event_step;		/* 1, or 0 if none is kept */
 extern struct sv_event *sv_unfilled;	/* a write that is told of before it happens; its value is still to come */
 extern uint64_t sv_unfilled_mask;	/* of the value, 0: it is not within one aligned word */
 extern const char __ehdr_start[];	/* the library's first byte: the linker knows */
@@ -72,6 +71,22 @@ SV_INLINE void sv_fill(void)
 	sv_unfilled = NULL;
 }
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "an event's first fields are written as one word");
+
+/* One store for four fields: this is done at every access. */
+SV_INLINE void sv_write_event(struct sv_event *event, const struct sv_task *task, int kind, unsigned int flags,
+			      uint64_t a, uint32_t b, uint64_t c)
+{
+	uint64_t first = task->who | (uint64_t)flags << 48 | (uint16_t)kind;
+
+	__builtin_memcpy(event, &first, sizeof(first));
+	event->pc = task->pc;
+	event->b = b;
+	event->a = a;
+	event->c = c;
+	sv_next_event = event + 1;
+}
+
 SV_INLINE struct sv_event *sv_append(const struct sv_task *task, int kind, unsigned int flags, uint64_t a, uint32_t b,
 				     uint64_t c)
 {
@@ -79,15 +94,7 @@ SV_INLINE struct sv_event *sv_append(const struct sv_task *task, int kind, unsig
 
 	if (unlikely(event == sv_event_limit))
 		event = sv_more_events();
-	event->kind = (uint16_t)kind;
-	event->task = (uint16_t)task->id;
-	event->cpu = (uint16_t)task->cpu;
-	event->flags = (uint16_t)flags;
-	event->pc = task->pc;
-	event->b = b;
-	event->a = a;
-	event->c = c;
-	sv_next_event = event + sv_event_step;
+	sv_write_event(event, task, kind, flags, a, b, c);
 	return event;
 }
 
@@ -115,6 +122,7 @@ bool sv_tasks_boot(void);
 void sv_tasks_keep_boot(void);
 void sv_tasks_reset(void);
 void sv_prepare_stack(struct sv_task *task);
+void sv_set_cpu(struct sv_task *task, int cpu);
 void sv_load_stack_bounds(const struct sv_task *task);
 bool sv_is_finished(const struct sv_task *task);
 void sv_admit(struct sv_task *task);  /* it is ready from here on */
@@ -161,7 +169,6 @@ SV_INLINE void sv_announce(struct sv_task *task, int kind, uint64_t object, uint
 	task->pending_kind = kind;
 	task->pending_object = object;
 	task->pending_field = field;
-	task->pending_pc = task->pc;
 	if (unlikely(++sv_points >= sv_attend_at))
 		sv_attend();
 }

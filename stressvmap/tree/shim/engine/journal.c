@@ -12,12 +12,12 @@
 #define TEXT_RESERVED ((size_t)16 << 20)
 
 struct sv_event *sv_next_event, *sv_event_limit, *sv_unfilled;
-size_t sv_event_step;
 uint64_t sv_unfilled_mask;
 
 static struct sv_area events, texts;
 static struct sv_event *boot_end; /* the events of boot are before it */
-static struct sv_event scratch;	  /* written and never read, where no events are kept */
+static struct sv_event scratch[1]; /* written again and again, where no events are kept */
+static bool is_kept;
 
 static const char *strings[STRINGS];
 static uint32_t string_count, hashed[STRINGS_HASHED];
@@ -51,12 +51,12 @@ void sv_journal_reset(bool keeps)
 {
 	size_t used = (size_t)((char *)sv_next_event - events.start);
 
-	if (sv_event_step && used > EVENTS_KEPT)
+	if (is_kept && used > EVENTS_KEPT)
 		sv_trim(&events, EVENTS_KEPT);
 	sv_unfilled = NULL;
-	sv_next_event = keeps ? boot_end : &scratch;
-	sv_event_limit = keeps ? event_at(events.committed) : NULL;
-	sv_event_step = keeps;
+	sv_next_event = keeps ? boot_end : scratch + 1;
+	sv_event_limit = keeps ? event_at(events.committed) : scratch + 1;
+	is_kept = keeps;
 }
 
 /*
@@ -68,6 +68,8 @@ struct sv_event *sv_more_events(void)
 	size_t used = (size_t)((char *)sv_next_event - events.start);
 	size_t most = events.reserved - EVENTS_SPARE * sizeof(struct sv_event);
 
+	if (!is_kept)
+		return scratch;
 	if (used < most && sv_commit(&events, used + sizeof(struct sv_event))) {
 		sv_event_limit = event_at(events.committed < most ? events.committed : most);
 		return sv_next_event;
@@ -88,7 +90,7 @@ void sv_fill_slowly(struct sv_event *event)
 
 void sv_unwrite(void)
 {
-	if (sv_unfilled && sv_unfilled + sv_event_step == sv_next_event)
+	if (is_kept && sv_unfilled && sv_unfilled + 1 == sv_next_event)
 		sv_next_event = sv_unfilled;
 	sv_unfilled = NULL;
 }
@@ -107,7 +109,7 @@ void sv_record_for(const void *task, int kind, uint64_t a, uint32_t b, uint64_t 
 
 const struct sv_event *sv_events(uint64_t *n)
 {
-	*n = sv_event_step ? (uint64_t)(sv_next_event - event_at(0)) : 0;
+	*n = is_kept ? (uint64_t)(sv_next_event - event_at(0)) : 0;
 	return event_at(0);
 }
 

@@ -307,6 +307,7 @@ void sv_attend(void)
 {
 	struct sv_task *task = sv_current;
 
+	task->pending_pc = task->pc;
 	if (is_special) {
 		task->points += sv_points - counted;
 		counted = sv_points;

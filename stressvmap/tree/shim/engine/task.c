@@ -67,6 +67,12 @@ void sv_tasks_reset(void)
 	memset(sv_ready_count, 0, (size_t)sv_nr_cpu_ids * sizeof(sv_ready_count[0]));
 }
 
+void sv_set_cpu(struct sv_task *task, int cpu)
+{
+	task->cpu = cpu;
+	task->who = (uint64_t)task->id << 16 | (uint64_t)cpu << 32;
+}
+
 struct sv_task *sv_spawn(int id, const char *name, int cpu, void (*body)(void *), void *argument, bool is_daemon,
 			 bool is_interrupt)
 {
@@ -78,7 +84,6 @@ struct sv_task *sv_spawn(int id, const char *name, int cpu, void (*body)(void *)
 	task = &memory[at];
 	*task = (struct sv_task){
 		.id = id,
-		.cpu = cpu,
 		.name = sv_string(name),
 		.body = body,
 		.argument = argument,
@@ -88,6 +93,7 @@ struct sv_task *sv_spawn(int id, const char *name, int cpu, void (*body)(void *)
 		.operation = -1,
 		.migrate_at = SV_NEVER,
 	};
+	sv_set_cpu(task, cpu);
 	if (!give_stack(task, (uint16_t)at))
 		sv_bug("no memory for a stack");
 	for (; at && sv_tasks[at - 1]->id > id; at--)

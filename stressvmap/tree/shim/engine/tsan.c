@@ -10,72 +10,62 @@
 
 #include "access.h"
 
-/* A plain access inside data_race(): a marked one, but for its flag. */
-static __attribute__((noinline)) void racy_access(struct sv_task *task, uint64_t address, size_t size, int kind,
-						bool is_range)
-{
-	kind = kind == SV_WRITE ? SV_WRITE_ONCE : SV_READ_ONCE;
-	access_at(task, address, size, kind, true, true, is_range, SV_RACY);
-}
-
-SV_INLINE void plain_access(const void *pointer, size_t size, int kind, bool may_cross, bool is_range, const void *pc)
+void sv_access_slowly(uint64_t address, size_t size, unsigned int is, uint32_t pc)
 {
 	struct sv_task *task = sv_current;
-	uint64_t address = (uintptr_t)pointer;
+	unsigned int flags = 0;
+	struct sv_event *event;
+	int kind;
 
 	sv_fill();
-	if (address - sv_own_stack < sv_own_stack_size)
+	if (is & IS_MARKED ? sv_is_bare : address - sv_own_stack < sv_own_stack_size)
 		return;
-	task->pc = sv_place_of(pc);
-	if (unlikely(task->race_depth)) {
-		racy_access(task, address, size, kind, is_range);
+	task->pc = pc;
+	if (task->race_depth && !(is & IS_MARKED)) {
+		is |= IS_MARKED;
+		flags = SV_RACY;
+	}
+	kind = access_kind(is);
+	if (is & IS_MARKED || sv_config.points_all)
+		sv_announce(task, kind, address, (uint32_t)size);
+	if (address - sv_arena < sv_arena_used) {
+		flags |= SV_ON_HEAP;
+		sv_heap_access(task, kind, address, size, is & IS_RANGE);
+	}
+	if (!(is & IS_WRITE)) {
+		sv_append(task, kind, flags, address, (uint32_t)size, value_at(address, size));
 		return;
 	}
-	access_at(task, address, size, kind, sv_config.points_all, may_cross, is_range, 0);
+	event = sv_append(task, kind, flags, address, (uint32_t)size, 0);
+	sv_unfilled_mask = value_mask(size, is);
+	sv_unfilled = event;
 }
 
-SV_INLINE void marked_access(const void *pointer, size_t size, int kind, bool may_cross, const void *pc)
-{
-	struct sv_task *task = sv_current;
-
-	sv_fill();
-	if (unlikely(sv_is_bare))
-		return;
-	task->pc = sv_place_of(pc);
-	access_at(task, (uintptr_t)pointer, size, kind, true, may_cross, false, 0);
-}
-
-#define DEFINE_ACCESSES(size, may_cross_read, prefix)                                                                \
-	void __tsan_##prefix##read##size(void *address);                                                             \
-	void __tsan_##prefix##write##size(void *address);                                                            \
-	void __tsan_##prefix##volatile_read##size(void *address);                                                    \
-	void __tsan_##prefix##volatile_write##size(void *address);                                                   \
-	void __tsan_##prefix##read##size(void *address)                                                              \
+#define DEFINE_ACCESS(name, size, is)                                                                                \
+	void __tsan_##name(void *address);                                                                           \
+	void __tsan_##name(void *address)                                                                            \
 	{                                                                                                            \
-		plain_access(address, size, SV_READ, may_cross_read, false, HERE);                                   \
-	}                                                                                                            \
-	void __tsan_##prefix##write##size(void *address)                                                             \
-	{                                                                                                            \
-		plain_access(address, size, SV_WRITE, may_cross_read, false, HERE);                                  \
-	}                                                                                                            \
-	void __tsan_##prefix##volatile_read##size(void *address)                                                     \
-	{                                                                                                            \
-		marked_access(address, size, SV_READ_ONCE, may_cross_read, HERE);                                    \
-	}                                                                                                            \
-	void __tsan_##prefix##volatile_write##size(void *address)                                                    \
-	{                                                                                                            \
-		marked_access(address, size, SV_WRITE_ONCE, may_cross_read, HERE);                                   \
+		access(address, size, is, HERE);                                                                     \
 	}
 
-DEFINE_ACCESSES(1, false, )
-DEFINE_ACCESSES(2, false, )
-DEFINE_ACCESSES(4, false, )
-DEFINE_ACCESSES(8, false, )
-DEFINE_ACCESSES(16, true, )
-DEFINE_ACCESSES(2, true, unaligned_)
-DEFINE_ACCESSES(4, true, unaligned_)
-DEFINE_ACCESSES(8, true, unaligned_)
-DEFINE_ACCESSES(16, true, unaligned_)
+#define DEFINE_ACCESSES(size, prefix, is)                                                                            \
+	DEFINE_ACCESS(prefix##read##size, size, is)                                                                  \
+	DEFINE_ACCESS(prefix##write##size, size, (is) | IS_WRITE)                                                    \
+	DEFINE_ACCESS(prefix##volatile_read##size, size, (is) | IS_MARKED)                                           \
+	DEFINE_ACCESS(prefix##volatile_write##size, size, (is) | IS_MARKED | IS_WRITE)
+
+DEFINE_ACCESSES(1, , 0)
+DEFINE_ACCESSES(2, , 0)
+DEFINE_ACCESSES(4, , 0)
+DEFINE_ACCESSES(8, , 0)
+DEFINE_ACCESSES(16, , IS_UNALIGNED)
+DEFINE_ACCESSES(2, unaligned_, IS_UNALIGNED)
+DEFINE_ACCESSES(4, unaligned_, IS_UNALIGNED)
+DEFINE_ACCESSES(8, unaligned_, IS_UNALIGNED)
+DEFINE_ACCESSES(16, unaligned_, IS_UNALIGNED)
+
+/* What a compiler calls for an access of no such size, or whose alignment it does not know. */
+#define RANGE (IS_UNALIGNED | IS_RANGE)
 
 void __tsan_read_range(void *address, size_t size);
 void __tsan_write_range(void *address, size_t size);
@@ -88,24 +78,24 @@ void __tsan_init(void);
 void __tsan_read_range(void *address, size_t size)
 {
 	if (size)
-		plain_access(address, size, SV_READ, true, true, HERE);
+		access(address, size, RANGE, HERE);
 }
 
 void __tsan_write_range(void *address, size_t size)
 {
 	if (size)
-		plain_access(address, size, SV_WRITE, true, true, HERE);
+		access(address, size, RANGE | IS_WRITE, HERE);
 }
 
 void __tsan_vptr_update(void **address, void *value)
 {
 	(void)value;
-	plain_access(address, sizeof(*address), SV_WRITE, false, false, HERE);
+	access(address, sizeof(*address), IS_WRITE, HERE);
 }
 
 void __tsan_vptr_read(void **address)
 {
-	plain_access(address, sizeof(*address), SV_READ, false, false, HERE);
+	access(address, sizeof(*address), 0, HERE);
 }
 
 /* An access has its place by itself: what function it is in, the debug information says. */
@@ -132,8 +122,8 @@ void *__tsan_memmove(void *to, const void *from, size_t size)
 {
 	if (!size)
 		return to;
-	plain_access(from, size, SV_READ, true, true, HERE);
-	plain_access(to, size, SV_WRITE, true, true, HERE);
+	access(from, size, RANGE, HERE);
+	access(to, size, RANGE | IS_WRITE, HERE);
 	return memmove(to, from, size);
 }
 
@@ -141,6 +131,6 @@ void *__tsan_memset(void *to, int byte, size_t size)
 {
 	if (!size)
 		return to;
-	plain_access(to, size, SV_WRITE, true, true, HERE);
+	access(to, size, RANGE | IS_WRITE, HERE);
 	return memset(to, byte, size);
 }
