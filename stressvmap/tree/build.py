@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +25,7 @@ from stressvmap.tree.compiler import Compiler, Complaint
 from stressvmap.tree.headers import Resolved, resolve
 from stressvmap.tree.options import BuildOptions
 from stressvmap.tree.patches import Patched
-from stressvmap.tree.sources import PREFIX, Sources, read_sources, split_revision
+from stressvmap.tree.sources import C_FILES, PREFIX, Sources, read_sources, split_revision
 
 _LISTED_MAX: Final = 5
 _NAME_MAX: Final = 80
@@ -140,7 +141,7 @@ def _make(made: Plan, folder: Path) -> None:
         "origin": made.sources.origin,
         **made.inputs,
         "notes": list(_notes(made)),
-        "library_sha256": _sha256((folder / cache.LIBRARY).read_bytes()),
+        "library_sha256": cache.sha256_of(folder / cache.LIBRARY),
     }
     (folder / cache.LOG_FILE).write_text(log, encoding="utf-8")
     (folder / cache.BUILD_FILE).write_text(json.dumps(build, indent=1) + "\n", encoding="utf-8")
@@ -152,7 +153,7 @@ def _notes(made: Plan) -> Iterable[str]:
 
 def _build_error(made: Plan, log: str) -> BuildError:
     """All that is wrong, what is missing first: the rest often follows from it."""
-    told = [_placed(complaint) for complaint in compiler.complaints(log)]
+    told = sorted(_placed(complaint, made.resolved) for complaint in compiler.complaints(log))
     if not told:
         last = [line for line in log.splitlines() if line.strip()][-1:]
         return BuildError(f"{made.name} cannot be built: {last[0] if last else 'the compiler failed'}")
@@ -165,9 +166,23 @@ def _build_error(made: Plan, log: str) -> BuildError:
     return BuildError(f"{made.name} cannot be built, {what}", tuple(str(complaint) for complaint in listed))
 
 
-def _placed(complaint: Complaint) -> Complaint:
-    """With the shim's files named as the package has them; the tree's are named as the tree has them."""
-    return replace(complaint, file=re.sub(r"^\.\./(?=shim/)", "stressvmap/tree/", complaint.file))
+def _placed(complaint: Complaint, resolved: Resolved) -> Complaint:
+    """With files named as the tree has them, and the shim's as the package has them.
+
+    Of a name that nothing defines, the linker knows the line, but takes the translation unit for the file.
+    """
+    file = posixpath.normpath(complaint.file)
+    if file.startswith("../shim/"):
+        return replace(complaint, file=f"stressvmap/tree/{file.removeprefix('../')}")
+    if file == recipe.UNIT:
+        by_unit = sorted(resolved.files, key=lambda name: name not in C_FILES)
+        file = next((name for name in by_unit if _line_has(resolved.files[name], complaint)), file)
+    return replace(complaint, file=file)
+
+
+def _line_has(content: bytes, complaint: Complaint) -> bool:
+    lines = content.split(b"\n")
+    return 0 < complaint.line <= len(lines) and complaint.name.encode() in lines[complaint.line - 1]
 
 
 def _first(missing: Sequence[Complaint]) -> str:

@@ -129,9 +129,8 @@ def _read(entry: Path) -> BuiltTree:
     build = json.loads((entry / BUILD_FILE).read_text(encoding="utf-8"))
     if build["schema"] != SCHEMA or build["digest"] != entry.name:
         raise ValueError(f"{entry}: not of this schema")
-    with (entry / LIBRARY).open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != build["library_sha256"]:
-            raise ValueError(f"{entry}: {LIBRARY} is not the one that was built")
+    if sha256_of(entry / LIBRARY) != build["library_sha256"]:
+        raise ValueError(f"{entry}: {LIBRARY} is not the one that was built")
     return BuiltTree(entry, build["digest"], build["name"], build["release"], build)
 
 
@@ -145,6 +144,12 @@ def built_trees() -> list[BuiltTree]:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
     return [built for _made, built in sorted(found, key=lambda pair: (-pair[0], pair[1].digest))]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def size_bytes(path: Path) -> int:

@@ -22,6 +22,7 @@ from stressvmap.errors import ConfigError
 _HUNK: Final = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _FAILED: Final = re.compile(r"^Hunk #(\d+) (?:FAILED|ignored) at (\d+)", re.MULTILINE)
 _NOTHING: Final = "/dev/null"
+_WITHOUT_TOP: Final = ("mm/", "lib/", "include/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def parse(text: str, patch: Path) -> list[FileChange]:
     at = 0
     while at < len(lines):
         if lines[at].startswith("--- ") and lines[at + 1 : at + 2] and lines[at + 1].startswith("+++ "):
-            changes.append(FileChange(_path(lines[at]), _path(lines[at + 1]), at + 1))
+            changes.append(_change(lines, at, patch))
             at += 2
         elif changes and _HUNK.match(lines[at]):
             hunk, at = _hunk(lines, at, patch)
@@ -125,13 +126,17 @@ def parse(text: str, patch: Path) -> list[FileChange]:
     return changes
 
 
+def _change(lines: list[str], at: int, patch: Path) -> FileChange:
+    for line in lines[at : at + 2]:
+        if line[4:].startswith(_WITHOUT_TOP):
+            raise ConfigError(f"--patch {patch}:{at + 1}: its paths have no leading a/ and b/, as git diff has")
+    return FileChange(_path(lines[at]), _path(lines[at + 1]), at + 1)
+
+
 def _path(line: str) -> str:
     """The path of a --- or +++ line without its first component, as -p1 takes it."""
     name = line[4:].split("\t")[0].strip()
-    if name == _NOTHING:
-        return ""
-    first, slash, rest = name.partition("/")
-    return rest if slash else first
+    return "" if name == _NOTHING else name.partition("/")[2]
 
 
 def _hunk(lines: list[str], start: int, patch: Path) -> tuple[Hunk, int]:

@@ -33,7 +33,9 @@ _INCLUDE: Final = "include/"
 _PROBES: Final = "probes.txt"
 """Names of mm/vmalloc.c that the shim asks for: SV_HAS_<name> is defined where the tree has them."""
 _PROBED: Final = ("mm/vmalloc.c", "include/linux/vmalloc.h")
-_UNIT: Final = "mm/vmalloc.c"
+_VMALLOC: Final = "mm/vmalloc.c"
+UNIT: Final = "mm/sv_unit.c"
+"""The translation unit of mm/vmalloc.c."""
 _AFTER_UNIT: Final = "sv/after_vmalloc.h"
 """What the shim needs of static functions and data stands in the same translation unit, behind the file's last line."""
 _SHIM_SUFFIXES: Final = frozenset((".c", ".h", ".S", ".txt"))
@@ -155,6 +157,7 @@ def lay_out(folder: Path, resolved: Resolved, shim: Mapping[str, bytes]) -> Plac
     for name, content in shim.items():
         _write(folder / ("generated" if name == "sv_events.h" else "shim") / name, content)
     _write(folder / "generated/sv_probes.h", _probes(resolved, shim))
+    _write(place.source / UNIT, f'#include "{PurePosixPath(_VMALLOC).name}"\n#include "{_AFTER_UNIT}"\n'.encode())
     for name in ("include", "../empty", "../missing", "../objects"):
         (place.source / name).mkdir(exist_ok=True)
     return place
@@ -187,11 +190,7 @@ def _commands(place: Place, options: BuildOptions, found: Compiler) -> list[list
     mapped = [f"-ffile-prefix-map={place.source}=."]
     commands = []
     for name, macros in C_FILES.items():
-        source = name
-        if name == _UNIT:
-            source = str(PurePosixPath(name).with_name("sv_unit.c"))
-            text = f'#include "{PurePosixPath(name).name}"\n#include "{_AFTER_UNIT}"\n'
-            (place.source / source).write_text(text, encoding="utf-8")
+        source = UNIT if name == _VMALLOC else name
         beside = f"../shim/include/{PurePosixPath(name).parent}"
         flags = [*_under_test(options, found, macros), "-iquote", beside]
         commands.append([found.program, *mapped, *flags, "-c", source, "-o", _object("kernel", name)])
@@ -272,4 +271,4 @@ def tidy(place: Place) -> None:
     """Leave the library and the files under test."""
     for name in ("empty", "missing", "generated", "shim", "objects"):
         shutil.rmtree(place.folder / name)
-    (place.source / PurePosixPath(_UNIT).with_name("sv_unit.c")).unlink()
+    (place.source / UNIT).unlink()
