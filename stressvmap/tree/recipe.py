@@ -38,6 +38,8 @@ UNIT: Final = "mm/sv_unit.c"
 """The translation unit of mm/vmalloc.c."""
 _AFTER_UNIT: Final = "sv/after_vmalloc.h"
 """What the shim needs of static functions and data stands in the same translation unit, behind the file's last line."""
+_MACRO: Final = re.compile(rb"^#[ \t]*define (\w+)", re.MULTILINE)
+_FUNCTION: Final = re.compile(rb"^[a-z][\w \t*]*?\b(\w+)\([^;{}]*?\)\s*\{", re.MULTILINE)
 _SHIM_SUFFIXES: Final = frozenset((".c", ".h", ".S", ".txt"))
 
 _LANGUAGE: Final = (
@@ -47,23 +49,16 @@ _LANGUAGE: Final = (
     "-fno-diagnostics-show-caret",
 )
 _KERNEL: Final = (
-    *(
+    *[
         "-ffreestanding",
         "-nostdinc",
         "-fno-strict-aliasing",
         "-fno-delete-null-pointer-checks",
         "-fwrapv",
         "-fno-common",
-    ),
-    *(
-        "-include",
-        "../shim/include/sv_kernel.h",
-        "-I../shim/include",
-        "-Iinclude",
-        "-I../generated",
-        "-I../shim/engine",
-    ),
-    *("-I../empty", "-I../missing"),
+    ],
+    *["-include", "../shim/include/sv_kernel.h", "-I../shim/include", "-Iinclude", "-I../generated"],
+    *["-I../shim", "-I../shim/engine", "-I../empty", "-I../missing"],
 )
 _UNDER_TEST: Final = (
     *("-fsanitize=thread", "-Wall", "-Werror=implicit-function-declaration", "-Werror=incompatible-pointer-types"),
@@ -77,10 +72,9 @@ _BY_FAMILY: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 """For all files; for files under test."""
 _SHIM_ONLY: Final = ("-DSV_SHIM", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-sign-compare")
 _HOST: Final = ("-I../generated", "-I../shim/engine", "-Wall")
-_RENAMES: Final = (
-    *("--rename-section", ".data=kdata,alloc,load,data,contents", "--rename-section", ".bss=kbss"),
-    *("--rename-section", "sv_state=kdata.sv"),
-)
+_TEXTS: Final = dict.fromkeys((".text", ".text.unlikely", ".text.hot", ".text.startup", ".text.exit"), "ktext")
+_DATA: Final = {".data": "kdata", ".data.rel": "kdata", ".data.rel.local": "kdata", ".bss": "kbss"}
+"""Sections of the objects and what they become: `ktext` is where a crash is the kernel's, the others are put back."""
 _LINK: Final = ("-shared", "-Wl,-z,defs", "-Wl,-z,noexecstack", "-Wl,--build-id=none", "-lm")
 
 
@@ -141,7 +135,7 @@ def described(options: BuildOptions, found: Compiler) -> list[list[str]]:
     return [_under_test(options, found, macros) for macros in C_FILES.values()] + [
         _shim(options, found),
         _host(options, found),
-        [*_RENAMES, *_LINK],
+        [*_renames(_TEXTS), *_renames(_DATA), *_LINK],
     ]
 
 
@@ -157,6 +151,7 @@ def lay_out(folder: Path, resolved: Resolved, shim: Mapping[str, bytes]) -> Plac
     for name, content in shim.items():
         _write(folder / ("generated" if name == "sv_events.h" else "shim") / name, content)
     _write(folder / "generated/sv_probes.h", _probes(resolved, shim))
+    _write(folder / "generated/sv_undef.h", _undefs(resolved, shim))
     _write(place.source / UNIT, f'#include "{PurePosixPath(_VMALLOC).name}"\n#include "{_AFTER_UNIT}"\n'.encode())
     for name in ("include", "../empty", "../missing", "../objects"):
         (place.source / name).mkdir(exist_ok=True)
@@ -173,6 +168,13 @@ def _probes(resolved: Resolved, shim: Mapping[str, bytes]) -> bytes:
     words = set(re.findall(r"\w+", text))
     asked = [line.strip() for line in shim.get(_PROBES, b"").decode().splitlines() if not line.startswith("#")]
     return "".join(f"#define SV_HAS_{name} 1\n" for name in asked if name in words).encode()
+
+
+def _undefs(resolved: Resolved, shim: Mapping[str, bytes]) -> bytes:
+    """sv_undef.h: what a tree's mm/vmalloc.c defines as a function is no macro of the shim's there."""
+    macros = {name for content in headers_of(shim).values() for name in _MACRO.findall(content)}
+    functions = set(_FUNCTION.findall(resolved.files[_VMALLOC]))
+    return b"".join(b"#undef %s\n" % name for name in sorted(macros & functions))
 
 
 # -- compiling ---------------------------------------------------------------------------------------------
@@ -251,13 +253,15 @@ def _host(options: BuildOptions, found: Compiler) -> list[str]:
 def link(place: Place, found: Compiler) -> tuple[str, bool]:
     """Link the library; what was printed, and whether it failed."""
     kernel = [_object("kernel", name) for name in C_FILES]
+    marked = [["objcopy", *_renames(_TEXTS), name] for name in kernel]
     shim = [_object("shim", name) for name in _sources(place.shim, is_host=False)]
     host = [_object("host", name) for name in _sources(place.shim, is_host=True)]
     whole, state = "../objects/whole.o", "../objects/state.o"
     log = ""
     for command in (
+        *marked,
         ["ld", "-r", "-o", whole, *kernel, *shim],
-        ["objcopy", *_RENAMES, whole, state],
+        ["objcopy", *_renames(_DATA), whole, state],
         [found.program, "-o", f"../{LIBRARY}", state, *host, *_LINK],
     ):
         status, output = run(command, place.source)
@@ -265,6 +269,10 @@ def link(place: Place, found: Compiler) -> tuple[str, bool]:
         if status != 0:
             return log, True
     return log, False
+
+
+def _renames(sections: Mapping[str, str]) -> list[str]:
+    return [word for old, new in sections.items() for word in ("--rename-section", f"{old}={new}")]
 
 
 def tidy(place: Place) -> None:
