@@ -124,6 +124,21 @@ void case_may_fail(uint32_t n)
 		sv_should_fail("kmalloc");
 }
 
+void case_ask_to_stop(uint32_t n)
+{
+	sv_request_stop();
+	case_points(n);
+}
+
+void case_lock_twice(uint32_t n)
+{
+	lock();
+	case_points(n);
+	unlock();
+	lock();
+	unlock();
+}
+
 /* ---------------------------------------------------------------- what the engine asks of a shim */
 
 static void interrupt(void *unused)
