@@ -51,7 +51,13 @@ def write_event_numbers(path: Path) -> None:
 
 
 def build_libraries(folder: Path) -> dict[str, Path]:
-    """One library that switches stacks in assembly (or as this machine does it), one that does it by ucontext."""
+    """One library that switches stacks in assembly (or as this machine does it), one that does it by ucontext. Built
+    once in a folder.
+    """
+    libraries = {name: folder / f"{name}.so" for name in ("native", "ucontext")}
+    if folder.exists():
+        return libraries
+    folder.mkdir()
     write_event_numbers(folder / "sv_events.h")
     engine = [path for path in sorted(ENGINE.iterdir()) if path.suffix in (".c", ".S")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -60,10 +66,9 @@ def build_libraries(folder: Path) -> dict[str, Path]:
     portable = _compile(folder, ("-DSV_UCONTEXT",), ENGINE / "switch.c", "portable.o")
     switches = [path for path in objects if path.stem.startswith("switch")]
     others = [path for path in objects if path not in switches]
-    libraries = {"native": [*switches, *others, kernel], "ucontext": [portable, *others, kernel]}
-    for name, parts in libraries.items():
-        _call(COMPILER, "-shared", "-Wl,-z,defs", "-o", folder / f"{name}.so", *parts)
-    return {name: folder / f"{name}.so" for name in libraries}
+    for name, switch in {"native": switches, "ucontext": [portable]}.items():
+        _call(COMPILER, "-shared", "-Wl,-z,defs", "-o", libraries[name], *switch, *others, kernel)
+    return libraries
 
 
 def _compile(folder: Path, flags: Sequence[str], source: Path, name: str = "") -> Path:

@@ -38,7 +38,7 @@ BUSY = Job(
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return build_libraries(tmp_path_factory.mktemp("engine"))
+    return build_libraries(tmp_path_factory.getbasetemp() / "engine")
 
 
 @pytest.fixture(scope="module", params=["native", "ucontext"])

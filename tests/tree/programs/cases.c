@@ -244,13 +244,6 @@ void case_loop_volatile(uint32_t n)
 		;
 }
 
-void case_sleep_for_ever(uint32_t n)
-{
-	(void)n;
-	sv_current->blocked_class = sv_string("nothing");
-	sv_park();
-}
-
 /* Ctrl-C while a task runs. */
 void case_interrupt_here(uint32_t n)
 {
