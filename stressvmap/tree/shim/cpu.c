@@ -3,8 +3,8 @@
 #include "shim.h"
 
 extern char __start_sv_percpu[] __attribute__((weak)), __stop_sv_percpu[] __attribute__((weak));
-extern const struct sv_percpu_variable __start_sv_percpu_variables[] __attribute__((weak)),
-	__stop_sv_percpu_variables[] __attribute__((weak));
+extern const struct sv_percpu_variable *__start_sv_percpu_variables[] __attribute__((weak)),
+	*__stop_sv_percpu_variables[] __attribute__((weak));
 
 const struct cpumask sv_possible_mask, sv_online_mask;
 
@@ -25,9 +25,9 @@ void sv_percpu_boot(void)
 	boot_instances = sv_host_array((size_t)sv_nr_cpu_ids * stride);
 	for (int cpu = 0; cpu < sv_nr_cpu_ids; cpu++) {
 		memcpy(instances + (size_t)cpu * stride, __start_sv_percpu, size);
-		for (const struct sv_percpu_variable *v = __start_sv_percpu_variables;
+		for (const struct sv_percpu_variable **v = __start_sv_percpu_variables;
 		     v < __stop_sv_percpu_variables; v++)
-			sv_name_static(sv_per_cpu_copy(v->template, cpu), v->size, v->name, cpu);
+			sv_name_static(sv_per_cpu_copy((*v)->template, cpu), (*v)->size, (*v)->name, cpu);
 	}
 }
 

@@ -12,7 +12,7 @@ struct insertion {
 	unsigned long index;
 	const void *entry;
 };
-static struct insertion insertions[SV_TASKS];
+static SV_OUTLIVES struct insertion insertions[SV_TASKS];
 static uint32_t insertion_count;
 
 struct kmem_cache *radix_tree_node_cachep;
@@ -49,7 +49,7 @@ void sv_publish(const void *entry)
 	for (uint32_t i = 0; i < insertion_count; i++) {
 		struct insertion *insertion = &insertions[i];
 
-		if (insertion->task == sv_current && insertion->entry == entry) {
+		if (insertion->task == sv_current && entry && insertion->entry == entry) {
 			sv_record(SV_XA_STORE, (uint64_t)insertion->xa, (uint32_t)insertion->index, (uint64_t)entry);
 			insertion->entry = NULL;
 		}

@@ -24,7 +24,7 @@ struct walk {
 	uint64_t maps; /* the page whose PTE is about to be set, 0: none */
 	bool unmaps;
 };
-static struct walk walks[SV_TASKS];
+static SV_OUTLIVES struct walk walks[SV_TASKS];
 static uint32_t walk_count;
 
 void sv_pagetable_boot(void)
@@ -73,7 +73,7 @@ static struct walk *walk_of_this_task(void)
 	for (uint32_t i = 0; i < walk_count; i++)
 		if (walks[i].task == sv_current)
 			return &walks[i];
-	walks[walk_count].task = sv_current;
+	walks[walk_count] = (struct walk){ .task = sv_current };
 	return &walks[walk_count++];
 }
 

@@ -32,7 +32,7 @@ static void begin_call(const char *entry, uint64_t address, uint32_t pages)
 
 static void end_call(const char *entry, uint64_t address, uint32_t pages)
 {
-	sv_site(NULL); /* the caller is in no kernel function */
+	sv_current->pc = 0; /* the caller is in no kernel function */
 	sv_record(SV_API_END, address >> PAGE_SHIFT, sv_string(entry), pages);
 }
 

@@ -2,11 +2,58 @@
 /* Workqueues: stressvmap/kernel/workqueue.py, all queues being one; works may be bound to a CPU and waited for. */
 #include "shim.h"
 
+#define WORKS 1024 /* one in each vmap_node, one for each CPU */
+
 struct workqueue_struct sv_workqueue;
 
 static struct sv_task *kworkers[SV_KWORKERS];
 static struct work_struct *running[SV_KWORKERS];
 static struct work_struct *first, *last; /* queued */
+
+/*
+ * The journal knows a work by its name, so works of one name (one in each vmap_node) need a number too. In the order in
+ * which they were first used in the run.
+ */
+static SV_OUTLIVES struct named {
+	const struct work_struct *work;
+	const char *text;
+	uint32_t name;
+} known[WORKS];
+static uint32_t known_count;
+
+static uint32_t numbered(const char *text, uint32_t number)
+{
+	char name[128];
+	size_t n = 0;
+
+	for (; text[n] && n < sizeof(name) - 6; n++)
+		name[n] = text[n];
+	name[n++] = '#';
+	if (number >= 100)
+		name[n++] = (char)('0' + number / 100 % 10);
+	if (number >= 10)
+		name[n++] = (char)('0' + number / 10 % 10);
+	name[n++] = (char)('0' + number % 10);
+	name[n] = 0;
+	return sv_string(name);
+}
+
+static uint32_t name_of(const struct work_struct *work)
+{
+	uint32_t alike = 1;
+
+	for (uint32_t i = 0; i < known_count; i++) {
+		if (known[i].work == work)
+			return known[i].name;
+		alike += known[i].text == work->text;
+	}
+	if (known_count == WORKS)
+		sv_bug("more works than the shim has names for");
+	known[known_count] = (struct named){
+		work, work->text, alike > 1 ? numbered(work->text, alike) : sv_string(work->text)
+	};
+	return known[known_count++].name;
+}
 
 void sv_init_work(struct work_struct *work, const char *text)
 {
@@ -16,7 +63,7 @@ void sv_init_work(struct work_struct *work, const char *text)
 
 bool sv_queue_work(int cpu, struct work_struct *work)
 {
-	uint32_t name = sv_string(work->text);
+	uint32_t name = name_of(work);
 
 	SV_SITE();
 	sv_point(SV_WORK_QUEUE, 0, name);
@@ -90,7 +137,7 @@ static void serve(void *argument)
 	struct work_struct *work;
 
 	while ((work = next_work())) {
-		uint32_t name = sv_string(work->text);
+		uint32_t name = name_of(work);
 
 		running[n] = work;
 		if (work->cpu >= 0 && sv_cpu_online[work->cpu] && sv_move(sv_current, work->cpu))
@@ -111,7 +158,7 @@ static void serve(void *argument)
 /* Wait until the run that is queued now, or else the one under way, is over; whether there was one. */
 bool sv_flush_work(struct work_struct *work)
 {
-	uint32_t name = sv_string(work->text);
+	uint32_t name = name_of(work);
 	uint32_t wanted;
 
 	SV_SITE();

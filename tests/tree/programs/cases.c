@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Code under test: compiled with -fsanitize=thread, so that each access comes to the engine. */
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -243,9 +244,9 @@ void case_loop_volatile(uint32_t n)
 		;
 }
 
-void case_sleep_for_ever(uint32_t n)
+/* Ctrl-C while a task runs. */
+void case_interrupt_here(uint32_t n)
 {
-	(void)n;
-	sv_current->blocked_class = sv_string("nothing");
-	sv_park();
+	raise(SIGINT);
+	case_increment(n);
 }

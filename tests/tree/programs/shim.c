@@ -124,6 +124,28 @@ void case_may_fail(uint32_t n)
 		sv_should_fail("kmalloc");
 }
 
+void case_sleep_for_ever(uint32_t n)
+{
+	(void)n;
+	sv_current->blocked_class = sv_string("nothing");
+	sv_park();
+}
+
+void case_ask_to_stop(uint32_t n)
+{
+	sv_request_stop();
+	case_points(n);
+}
+
+void case_lock_twice(uint32_t n)
+{
+	lock();
+	case_points(n);
+	unlock();
+	lock();
+	unlock();
+}
+
 /* ---------------------------------------------------------------- what the engine asks of a shim */
 
 static void interrupt(void *unused)

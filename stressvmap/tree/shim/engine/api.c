@@ -12,7 +12,7 @@
 struct sv_config sv_config;
 
 static char error[256];
-static bool is_booted, is_bare_next;
+static bool is_booted, is_loaded, is_bare_next;
 
 /*
  * What a run changes lies in these sections, whose ends the linker names. Weak, for a library need not have each.
@@ -164,6 +164,7 @@ int sv_load(const struct sv_program_task *tasks, uint32_t n_tasks, const struct 
 	    !sv_faults_keep(faults, n_faults, migrations, n_migrations))
 		return -1;
 	reset();
+	is_loaded = true;
 	return 0;
 }
 
@@ -182,8 +183,11 @@ int sv_run(void)
 
 	error[0] = 0;
 	sv_stop_requested = 0;
-	if (!sv_crash_arm())
+	if (!is_loaded)
+		sv_set_error("no program is loaded: each run needs an sv_load");
+	if (!is_loaded || !sv_crash_arm())
 		return SV_INTERRUPTED;
+	is_loaded = false;
 	reason = sv_run_tasks();
 	if (reason == SV_DONE) {
 		sv_spawn(CLEANUP_TASK, "cleanup", first_online(), sv_clean_up, NULL, false, false);
@@ -199,6 +203,11 @@ const struct sv_task *const *sv_all_tasks(uint32_t *n)
 {
 	*n = (uint32_t)sv_task_count;
 	return (const struct sv_task *const *)sv_tasks;
+}
+
+int32_t sv_current_id(void)
+{
+	return sv_current->id;
 }
 
 uint64_t sv_flags(void)
@@ -222,6 +231,7 @@ uint64_t sv_engine_bench(uint64_t n, uint64_t seed, uint32_t switches)
 
 	for (uint64_t i = 0; i < n; i++) {
 		reset();
+		is_loaded = true;
 		sv_plan_random(&seed, length, switches);
 		sv_run();
 		points += sv_points;

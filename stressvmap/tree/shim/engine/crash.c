@@ -41,7 +41,7 @@ static char handler_stack[HANDLER_STACK_BYTES];
 static pthread_t runner;
 static bool has_runner;
 static timer_t timer;
-static uint64_t points_at_tick;
+static uint64_t points_at_tick, switches_at_tick;
 static int stale_ticks;
 
 /* The text of the code under test, if the build has given it a section of its own. */
@@ -92,7 +92,7 @@ static bool is_under_test(uintptr_t pc)
 static void note_place(struct sv_task *task, uintptr_t pc)
 {
 	if (is_under_test(pc) && (is_text_apart() || !task->pc))
-		task->pc = sv_place_of((const void *)pc);
+		task->pc = sv_place_of((const void *)pc) + 1; /* as if it were a return address, as all others are */
 }
 
 static bool is_ours(void)
@@ -174,7 +174,7 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 	}
 	pc = interrupted_pc(context);
 	describe(signal, sv_current, info);
-	note_place(sv_current, pc == (uintptr_t)info->si_addr && !is_under_test(pc) ? caller_pc(context) : pc);
+	note_place(sv_current, pc == (uintptr_t)info->si_addr && !is_under_test(pc) ? caller_pc(context) - 1 : pc);
 	sv_unwrite();
 	sv_land(SV_LANDED_CRASH);
 }
@@ -187,8 +187,9 @@ static void on_tick(int signal, siginfo_t *info, void *context)
 		pass_on(signal, info, context);
 		return;
 	}
-	if (!is_ours() || sv_points != points_at_tick) {
+	if (!is_ours() || sv_points != points_at_tick || sv_switches != switches_at_tick) {
 		points_at_tick = sv_points;
+		switches_at_tick = sv_switches;
 		stale_ticks = 0;
 	} else {
 		stale_ticks++;
@@ -198,6 +199,7 @@ static void on_tick(int signal, siginfo_t *info, void *context)
 	if (stale_ticks < STALE_TICKS)
 		return;
 	stale_ticks = 0;
+	snprintf(sv_crash_text, sizeof(sv_crash_text), "an endless loop");
 	note_place(sv_current, interrupted_pc(context));
 	sv_land(SV_LANDED_LOOP);
 }

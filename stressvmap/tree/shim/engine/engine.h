@@ -46,7 +46,7 @@ struct sv_event {
 	uint16_t task;
 	uint16_t cpu;
 	uint16_t flags; /* enum sv_event_flag */
-	uint32_t pc;	/* place in the code under test, as an offset into the library; 0: in none */
+	uint32_t pc;	/* place in the code under test, as an offset into the library: a return address; 0: in none */
 	uint32_t b;
 	uint64_t a;
 	uint64_t c;
@@ -63,7 +63,7 @@ void sv_record(int kind, uint64_t a, uint32_t b, uint64_t c);
 /* Append one for any task. */
 void sv_record_for(const void *task, int kind, uint64_t a, uint32_t b, uint64_t c);
 /* The number of a string: equal text, equal number, in every run of a process. */
-uint32_t sv_string(const char *text);
+SV_EXPORT uint32_t sv_string(const char *text);
 
 /* ---------------------------------------------------------------- tasks */
 
@@ -106,6 +106,7 @@ struct sv_task {
 	uint8_t is_ready;			 /* neither parked nor done */
 	uint8_t is_enabled;			 /* ready, and its CPU is free for it */
 	uint16_t number;			 /* of its stack */
+	int32_t depth;				 /* of calls between instrumented functions */
 	uint32_t first_op, ops;
 	uint32_t next_migration, migrations_end;
 	uint32_t asked[8]; /* sv_should_fail, by kind */
@@ -206,6 +207,11 @@ struct sv_object {
 
 void sv_shim_boot(void); /* runs as task 0 before the snapshot: per-CPU data, vmalloc_init, pseudo-tasks */
 void sv_shim_reset(void); /* after the snapshot was put back and before a program is loaded */
+/*
+ * Asked when a run stops: the ids, ascending and at most `limit`, of the tasks that a parked one waits for where these
+ * may be many (a flush, a grace period). Returns how many; 0: its blocked_owner says it. A shim need not have it.
+ */
+int sv_awaited(const struct sv_task *task, int32_t *ids, int limit) __attribute__((weak));
 /* Carry out one operation of a program as the current task; false if its slot did not fit. */
 struct sv_op;
 bool sv_perform(const struct sv_op *op);
@@ -260,6 +266,7 @@ extern uint64_t sv_seen; /* the shim's oracle adds bits of its own, from 1 << 16
 
 /* Asked per decision: task id << 40 | points to grant (at least 1), or negative: give the run up (interrupted). */
 typedef int64_t (*sv_decide_fn)(int why);
+/* A number in [0, n), or negative: give the run up. */
 typedef int64_t (*sv_draw_fn)(uint32_t n);
 
 /* A plan made in advance: at each decision the next step; the task is enabled[(rank * n_enabled) >> 32]. After its
@@ -276,9 +283,12 @@ SV_EXPORT void sv_set_decide(sv_decide_fn decide, sv_draw_fn draw, int wants_wak
 SV_EXPORT void sv_set_plan(const struct sv_step *steps, uint32_t n_steps, uint64_t draw_seed);
 SV_EXPORT int sv_run(void); /* the program, then clean-up if it was done; enum sv_reason */
 SV_EXPORT uint32_t sv_enabled_ids(const int32_t **ids);	     /* for decide: ascending */
+SV_EXPORT int32_t sv_current_id(void);			     /* for decide: the task that stopped; at the start, 0 */
 SV_EXPORT const struct sv_task *const *sv_all_tasks(uint32_t *n);
 SV_EXPORT const struct sv_event *sv_events(uint64_t *n);
 SV_EXPORT const struct sv_object *sv_objects(uint32_t *n);    /* ascending by address */
+/* Where an object was allocated, or freed: the place, where the function it is in was called, and so on; ends with 0. */
+SV_EXPORT const uint32_t *sv_object_stack(uint64_t address, int is_free);
 SV_EXPORT const char *sv_text(uint32_t string);
 SV_EXPORT const struct sv_choice *sv_choices(uint64_t *n);
 SV_EXPORT const uint32_t *sv_draws(uint64_t *n);

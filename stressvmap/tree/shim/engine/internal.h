@@ -108,6 +108,9 @@ bool sv_objects_boot(void);
 bool sv_objects_keep_boot(void);
 void sv_objects_reset(void);
 /* The access touches bytes that the shadow has a bit for: tell what is wrong with it, or note the write. */
+#define SV_FRAMES_TOLD 8
+/* The innermost places of a task: where it is, and where the functions it is in were called. */
+void sv_backtrace(const struct sv_task *task, uint32_t places[SV_FRAMES_TOLD]);
 void sv_heap_access(const struct sv_task *task, int kind, uint64_t address, size_t size, bool is_range);
 
 /* ---------------------------------------------------------------- task.c, cpu.c */
@@ -146,6 +149,7 @@ extern uint64_t sv_attend_at; /* the value of sv_points at which a point has mor
 extern struct sv_task *sv_enabled[SV_TASKS];
 extern int32_t sv_enabled_count;
 extern volatile int sv_stop_requested;
+extern uint64_t sv_switches; /* of stacks, in all runs: with sv_points it tells whether anything goes on */
 
 void sv_schedule_reset(void);
 void sv_attend(void);

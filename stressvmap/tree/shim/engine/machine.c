@@ -212,6 +212,18 @@ void sv_warn(const char *what)
 
 /* ---------------------------------------------------------------- the end of a run */
 
+/* An entry for each task that it waits for. */
+static void record_waiting(const struct sv_task *task)
+{
+	int32_t owners[SV_TASKS];
+	int count = sv_awaited ? sv_awaited(task, owners, SV_TASKS) : 0;
+
+	if (!count)
+		owners[count++] = task->blocked_owner;
+	for (int i = 0; i < count; i++)
+		sv_record_for(task, SV_BLOCKED, task->blocked_object, task->blocked_class, (uint64_t)owners[i]);
+}
+
 /* Why `task` went no further: what it waits for, or nothing but the end. */
 static void record_unfinished(const struct sv_task *task)
 {
@@ -219,8 +231,7 @@ static void record_unfinished(const struct sv_task *task)
 	char text[32];
 
 	if (task->is_parked) {
-		sv_record_for(task, SV_BLOCKED, task->blocked_object, task->blocked_class,
-			      (uint64_t)task->blocked_owner);
+		record_waiting(task);
 	} else if (sv_can_run(task)) {
 		sv_record_for(task, SV_RUNNABLE, 0, 0, 0);
 	} else {

@@ -24,10 +24,15 @@
 uintptr_t sv_arena, sv_arena_used;
 uint8_t *sv_shadow;
 
-static struct sv_area arena, shadows, owners, objects, table;
+static struct sv_area arena, shadows, owners, objects, stacks, table;
 static uint32_t object_count; /* of the heap, number 0 being none */
 static struct sv_object statics[STATICS];
 static uint32_t static_count;
+
+/* Of each object of the heap. */
+struct object_stacks {
+	uint32_t alloc[SV_FRAMES_TOLD + 1], free[SV_FRAMES_TOLD + 1]; /* the last is 0 */
+};
 
 static struct {
 	uintptr_t used;
@@ -42,6 +47,11 @@ static struct sv_object *object_number(uint32_t number)
 	return (struct sv_object *)objects.start + number;
 }
 
+static struct object_stacks *stacks_of(uint32_t number)
+{
+	return (struct object_stacks *)stacks.start + number;
+}
+
 static uint32_t *owner_of_granule(uintptr_t offset)
 {
 	return (uint32_t *)owners.start + offset / GRANULE;
@@ -51,7 +61,8 @@ static bool make_room(size_t bytes)
 {
 	return sv_commit(&arena, bytes + 1) && sv_commit(&shadows, bytes / 8 + 1) &&
 	       sv_commit(&owners, (bytes / GRANULE + 1) * sizeof(uint32_t)) &&
-	       sv_commit(&objects, (object_count + 1) * sizeof(struct sv_object));
+	       sv_commit(&objects, (object_count + 1) * sizeof(struct sv_object)) &&
+	       sv_commit(&stacks, (object_count + 1) * sizeof(struct object_stacks));
 }
 
 bool sv_objects_boot(void)
@@ -60,6 +71,7 @@ bool sv_objects_boot(void)
 	if (!sv_reserve(&arena, ARENA_HINT, ARENA_RESERVED) || !sv_reserve(&shadows, 0, ARENA_RESERVED / 8) ||
 	    !sv_reserve(&owners, 0, ARENA_RESERVED / GRANULE * sizeof(uint32_t)) ||
 	    !sv_reserve(&objects, 0, ARENA_RESERVED / 2 / GRANULE * sizeof(struct sv_object)) ||
+	    !sv_reserve(&stacks, 0, ARENA_RESERVED / 2 / GRANULE * sizeof(struct object_stacks)) ||
 	    !sv_reserve(&table, 0, ARENA_RESERVED / 2 / GRANULE * sizeof(struct sv_object)))
 		return false;
 	sv_arena = (uintptr_t)arena.start;
@@ -91,6 +103,7 @@ void sv_objects_reset(void)
 		sv_trim(&shadows, KEPT / 8);
 		sv_trim(&owners, KEPT / GRANULE * sizeof(uint32_t));
 		sv_trim(&objects, boot.count * sizeof(struct sv_object));
+		sv_trim(&stacks, boot.count * sizeof(struct object_stacks));
 	}
 	sv_arena_used = boot.used;
 	object_count = boot.count;
@@ -218,6 +231,7 @@ void *sv_alloc(size_t size, const char *type, bool zeroed)
 	for (size_t i = 0; i < granules; i++)
 		*owner_of_granule(offset + i * GRANULE) = object_count;
 	*owner_of_granule(offset + granules * GRANULE) = 0;
+	sv_backtrace(task, stacks_of(object_count)->alloc);
 	object = object_number(object_count++);
 	*object = (struct sv_object){
 		.address = sv_arena + offset,
@@ -244,6 +258,7 @@ void sv_free(void *address, uint32_t how)
 		sv_append(sv_current, SV_DEAD_ACCESS, SV_ON_HEAP, object->address, 0, SV_WRITE);
 		return;
 	}
+	sv_backtrace(sv_current, stacks_of((uint32_t)(object - object_number(0)))->free);
 	object->is_dead = 1;
 	object->how = (uint8_t)how;
 	object->free_pc = sv_current->pc;
@@ -269,6 +284,18 @@ void sv_name_static(void *address, size_t size, const char *type, int cpu)
 		.cpu = cpu,
 	};
 	sv_append(sv_current, SV_OBJECT_ALLOC, 0, (uintptr_t)address, statics[at].type, 0);
+}
+
+const uint32_t *sv_object_stack(uint64_t address, int is_free)
+{
+	static const uint32_t none[1];
+	const struct sv_object *object = object_at(address);
+	const struct object_stacks *found;
+
+	if (!object || (is_free && !object->is_dead))
+		return none;
+	found = stacks_of((uint32_t)(object - object_number(0)));
+	return is_free ? found->free : found->alloc;
 }
 
 const struct sv_object *sv_objects(uint32_t *n)

@@ -14,7 +14,7 @@
 #define CHOICES_RESERVED ((size_t)1 << 28)
 #define CHOICES_KEPT ((size_t)1 << 20)
 
-uint64_t sv_points, sv_attend_at = UINT64_MAX;
+uint64_t sv_points, sv_switches, sv_attend_at = UINT64_MAX;
 struct sv_task *sv_enabled[SV_TASKS];
 int32_t sv_enabled_count;
 volatile int sv_stop_requested;
@@ -40,7 +40,8 @@ enum request { REQUEST_NEXT, REQUEST_DRAW, REQUEST_OVER };
 static enum request request;
 static struct sv_task *asker;
 static int asked_why;
-static uint32_t asked_n, drawn;
+static uint32_t asked_n;
+static int64_t drawn;
 static sigjmp_buf landing;
 
 bool sv_schedule_init(void)
@@ -218,6 +219,7 @@ static void go(struct sv_task *from, struct sv_task *to)
 		sv_load_stack_bounds(to);
 	}
 	sv_in_task = to != NULL;
+	sv_switches++;
 	sv_switch_stacks(from, to);
 }
 
@@ -246,15 +248,21 @@ void sv_reschedule(struct sv_task *task, int why)
 		go(task, chosen);
 }
 
-_Noreturn void sv_give_up(int why)
+/* The run ends where `task` is between two points. */
+static void end_midway(struct sv_task *task, int why)
 {
-	struct sv_task *task = sv_current;
-
 	task->points += sv_points - counted;
 	counted = sv_points;
 	record_choice(task, SV_WHY_BLOCKED);
 	reason = why;
-	ask_hub(task, REQUEST_OVER);
+}
+
+_Noreturn void sv_give_up(int why)
+{
+	if (sv_current == &sv_boot_task)
+		sv_bug("the journal is full");
+	end_midway(sv_current, why);
+	ask_hub(sv_current, REQUEST_OVER);
 	__builtin_unreachable();
 }
 
@@ -350,7 +358,7 @@ uint32_t sv_draw(uint32_t n)
 	if (draw && sv_current != &sv_boot_task) {
 		asked_n = n;
 		ask_hub(sv_current, REQUEST_DRAW);
-		value = drawn;
+		value = (uint32_t)drawn;
 	} else {
 		value = (uint32_t)((sv_mix(&draw_state) >> 32) * n >> 32);
 	}
@@ -380,10 +388,7 @@ static void take_landed(int how)
 		request = REQUEST_NEXT;
 		return;
 	}
-	task->points += sv_points - counted;
-	counted = sv_points;
-	record_choice(task, SV_WHY_BLOCKED);
-	reason = SV_STEPS_MAX;
+	end_midway(task, SV_STEPS_MAX);
 	request = REQUEST_OVER;
 }
 
@@ -400,8 +405,12 @@ int sv_run_tasks(void)
 		take_landed(landed);
 	while (request != REQUEST_OVER) {
 		if (request == REQUEST_DRAW) {
-			drawn = (uint32_t)draw(asked_n);
+			drawn = draw(asked_n);
 			chosen = asker;
+			if (drawn < 0) {
+				end_midway(asker, SV_INTERRUPTED);
+				break;
+			}
 		} else {
 			chosen = next(asker, asked_why);
 			if (!chosen)

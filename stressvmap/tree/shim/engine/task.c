@@ -138,6 +138,7 @@ void sv_prepare_stack(struct sv_task *task)
 	memset((char *)task->stack_high - WIPED_BYTES, POISON, WIPED_BYTES);
 	sv_prepare_context(task);
 	task->is_started = 1;
+	task->depth = 0;
 }
 
 /* First thing on a fresh stack, and the last. */

@@ -10,6 +10,8 @@
 
 #include "access.h"
 
+#define FRAMES 32
+
 void sv_access_slowly(uint64_t address, size_t size, unsigned int is, uint32_t pc)
 {
 	struct sv_task *task = sv_current;
@@ -98,14 +100,33 @@ void __tsan_vptr_read(void **address)
 	access(address, sizeof(*address), 0, HERE);
 }
 
-/* An access has its place by itself: what function it is in, the debug information says. */
+/*
+ * An access has its place by itself. Where the function was called is kept for the stories of objects: who allocated
+ * it, who freed it.
+ */
+static uint32_t frames[SV_TASKS + 1][FRAMES];
+
 void __tsan_func_entry(void *caller)
 {
-	(void)caller;
+	struct sv_task *task = sv_current;
+
+	if (likely((uint32_t)task->depth < FRAMES))
+		frames[task->number][task->depth] = sv_place_of(caller);
+	task->depth++;
 }
 
 void __tsan_func_exit(void)
 {
+	sv_current->depth--;
+}
+
+void sv_backtrace(const struct sv_task *task, uint32_t places[SV_FRAMES_TOLD])
+{
+	int32_t depth = task->depth < FRAMES ? task->depth : FRAMES;
+
+	places[0] = task->pc;
+	for (int i = 1; i < SV_FRAMES_TOLD; i++)
+		places[i] = depth > 0 ? frames[task->number][--depth] : 0;
 }
 
 /* Called before main by each object file. */

@@ -33,5 +33,7 @@
 #include "sv/pagetable.h"
 #include "sv/seq_file.h"
 #include "sv/unchecked.h"
+/* Names that a file under test defines itself: the builder lists them. */
+#include "sv_undef.h"
 
 #endif

@@ -13,8 +13,9 @@ struct sv_percpu_variable {
 };
 #define SV_PERCPU __attribute__((section("sv_percpu")))
 #define SV_PERCPU_RECORD(name) \
-	static const struct sv_percpu_variable sv_percpu_##name \
-		__attribute__((section("sv_percpu_variables"), used)) = { (void *)&name, sizeof(name), #name }
+	static const struct sv_percpu_variable sv_percpu_##name = { (void *)&name, sizeof(name), #name }; \
+	static const struct sv_percpu_variable *sv_percpu_entry_##name \
+		__attribute__((section("sv_percpu_variables"), used)) = &sv_percpu_##name
 #define DEFINE_PER_CPU(type, name) SV_PERCPU __typeof__(type) name; SV_PERCPU_RECORD(name)
 #define DEFINE_PER_CPU_ALIGNED DEFINE_PER_CPU
 #define DEFINE_PER_CPU_SHARED_ALIGNED DEFINE_PER_CPU
