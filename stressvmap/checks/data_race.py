@@ -183,6 +183,8 @@ class DataRace(StateCheck):
 
     def on_write(self, number: int, event: Event) -> None:
         thread = self._threads.get(event[1]) or self.order.thread(event[1])
+        if self.order.has_releases:
+            self.order.overwritten(thread, event)
         fields = self._places.get(event[4])
         place = fields.get(event[5]) if fields is not None else None
         if place is None:
