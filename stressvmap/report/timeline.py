@@ -101,6 +101,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.WORK_QUEUE: "queues work {e.b}",
     ev.WORK_BEGIN: "work {e.b} begins",
     ev.WORK_END: "work {e.b} ends",
+    ev.WORK_FLUSHED: "has waited for the end of work {e.b}",
     ev.MIGRATED: "migrates from CPU {e.a} to CPU {e.c}",
     ev.FLUSH_ARGS: "asks for a flush of {e.pages}{e.reason}",
     ev.BUG: "BUG: {e.b}",

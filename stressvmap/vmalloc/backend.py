@@ -85,6 +85,7 @@ class ModelBackend:
             online,
             debug_pagealloc=scenario.debug_pagealloc,
             full_flush_ceiling_pages=scenario.full_flush_ceiling_pages,
+            kworkers=self.version.KWORKERS,
         )
         self.machine = self.kernel.machine
         self.vmalloc = self._guard(lambda: self.version(self.kernel, geometry_of(scenario)))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from stressvmap.kernel.areas import VmapArea
 from stressvmap.kernel.function import kernel_function, kernel_function_named
-from stressvmap.kernel.kernel import Kernel
 from stressvmap.kernel.lists import INIT_LIST_HEAD, list_add_tail_rcu, list_del_rcu
+from stressvmap.kernel.percpu import PerCpu
 from stressvmap.kernel.slab import kmalloc, kmem_cache_alloc
 from stressvmap.kernel.xarray import XArray
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
@@ -19,7 +19,6 @@ from stressvmap.vmalloc.base import (
     ENOMEM,
     ULONG_MAX,
     VM_FLUSH_RESET_PERMS,
-    Geometry,
     get_order,
 )
 from stressvmap.vmalloc.known import (
@@ -42,11 +41,13 @@ class V6_1(V6_4):
     TITLE = "Linux v6.1"
     known = (*FULL_BLOCK, *UNLOCKED_RANGE, *UNMARKED_READS, *DYING_BLOCK, *SPLIT_WITHOUT_MEMORY)
 
-    def __init__(self, kernel: Kernel, geometry: Geometry) -> None:
-        super().__init__(kernel, geometry)
+    def vmap_init_queues(self) -> None:
+        """The queues of blocks, and one index of them all."""
+        self.vmap_block_queue = PerCpu(self.machine, "vmap_block_queue", self.make_queue)
         self.vmap_blocks: XArray[VmapBlock] = XArray(self.machine)
 
-    def _make_queue(self, cpu: int) -> VmapBlockQueue:
+    def make_queue(self, cpu: int) -> VmapBlockQueue:
+        """The queue of one CPU, as vmalloc_init leaves it: a list and nothing else."""
         queue = VmapBlockQueue(self.machine, cpu, is_bucket=False)
         queue.free.next = queue.free.prev = queue.free
         return queue
