@@ -237,6 +237,16 @@ class ModelBackend:
         self.vmalloc.vm_unmap_aliases()
         return 0
 
+    def _op_shrink(self, op: ProgramOp) -> bool:
+        if not self.vmalloc.shrinkers:
+            return False
+        self._call("shrink_slab", 0, 0, self._shrink)
+        return True
+
+    def _shrink(self) -> int:
+        self.vmalloc.shrink_slab()
+        return 0
+
     def _op_pause(self, op: ProgramOp) -> bool:
         for _ in range(op.pages):
             self.runtime.point(0, 0, "pause")

@@ -208,14 +208,11 @@ class Vmalloc:
         """Add to vmap_notify_list: called when address space is exhausted, returns the pages it freed."""
         self.vmap_notify_list.append(notifier)
 
-    def shrink_slab(self) -> bool:
-        """mm/shrinker.c:shrink_slab, at the highest priority: each registered shrinker that counts something scans.
-        False if there is none.
-        """
+    def shrink_slab(self) -> None:
+        """mm/shrinker.c:shrink_slab, at the highest priority: each registered shrinker that counts something scans."""
         for shrinker in self.shrinkers:
             if shrinker.count_objects():
                 shrinker.scan_objects()
-        return bool(self.shrinkers)
 
     def LIST_HEAD(self, name: str) -> ListHead:
         """A list head on the stack."""
