@@ -20,7 +20,7 @@ from stressvmap.kernel.slab import kmalloc
 from stressvmap.kernel.xarray import XArray
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.vmalloc.base import EINVAL, ENOMEM, VMAP_BLOCK, VMAP_RAM, get_order
-from stressvmap.vmalloc.known import DYING_BLOCK, SPLIT_WITHOUT_MEMORY
+from stressvmap.vmalloc.known import DYING_BLOCK, POOL_PUT_BACK, SPLIT_WITHOUT_MEMORY
 from stressvmap.vmalloc.structs import VmapBlock
 from stressvmap.vmalloc.vmap_nodes import VmapNodes
 
@@ -30,7 +30,7 @@ class V6_12(VmapNodes):
 
     NAME = "v6.12"
     TITLE = "Linux v6.12"
-    known = (*DYING_BLOCK, *SPLIT_WITHOUT_MEMORY)
+    known = (*DYING_BLOCK, *SPLIT_WITHOUT_MEMORY, *POOL_PUT_BACK)
 
     def addr_to_vb_xa(self, addr: int) -> XArray[VmapBlock]:
         """mm/vmalloc.c:addr_to_vb_xa (v6.12): a hash bucket, of a CPU that is possible."""
