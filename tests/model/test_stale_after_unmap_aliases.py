@@ -13,6 +13,7 @@ from stressvmap.vmalloc.planted import ReleasesMutexBeforeFlush
 from stressvmap.vmalloc.rfc_3of3 import Rfc3of3, Rfc3of3Patch
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
+from stressvmap.vmalloc.v6_12 import V6_12
 from tests.model.mutants import AccountsBeforeClear, FlushesOnCpu0, LeavesOutCpu1
 from tests.model.world import (
     ALIASES,
@@ -127,6 +128,23 @@ def test_a_block_that_died_before_the_call_is_flushed_as_a_lazy_area(version: ty
     outcome = dying(version, dies_at(ev.UNLOCK, "purge_vmap_area_lock", "vn->lazy.lock"))
     assert outcome.checks == set()
     assert outcome.flushes("vm_unmap_aliases") == [(0, 8)]
+
+
+def test_a_block_that_goes_lazy_on_a_node_that_was_passed_is_the_same_dying_block() -> None:
+    """v6.12 looks at the nodes in turn: the block goes on a list that was seen empty, then the next one is locked."""
+    outcome = scripted(
+        V6_12,
+        on(0, *FILL, unmap(0), unmap(1)),
+        on(1, map_(2, 8), unmap(2), ALIASES),
+        script=[
+            Run(1, DYING_WINDOWS["counted as lazy"]),
+            Run(2, nth(2, until_kind(ev.READ_ONCE, "lazy.root"))),
+            Run(1),
+            Run(2),
+        ],
+    )
+    assert outcome.flushes("vm_unmap_aliases")[0] == (8, 16), "the area of the other node"
+    assert outcome.stories(CHECK) == {DYING_BLOCK}
 
 
 def test_v6_5_sees_a_block_that_dies_right_after_the_walk_has_visited_it() -> None:
