@@ -8,7 +8,8 @@ Edges, release to acquire:
 
 - a lock's unlock, to the next lock of it;
 - SLOT_PUT, to the SLOT_TAKE of that slot;
-- WORK_QUEUE to WORK_BEGIN, and WORK_END to the next WORK_BEGIN of that work, which never runs twice at a time;
+- WORK_QUEUE to WORK_BEGIN, and WORK_END to the next WORK_BEGIN of that work, which never runs twice at a time, and
+  to each WORK_FLUSHED of it;
 - IPI_SEND to the invalidation by that CPU's interrupt, and from there to the initiator's FLUSH_END;
 - the store that puts an object into an xarray (rcu_assign_pointer inside), to each look-up that finds it; stores and
   erases of one xarray among each other (xa_lock);
@@ -154,6 +155,7 @@ class HappensBefore:
             ev.WORK_QUEUE: self.on_work_queue,
             ev.WORK_BEGIN: self.on_work_begin,
             ev.WORK_END: self.on_work_queue,
+            ev.WORK_FLUSHED: self.on_work_flushed,
             ev.IPI_SEND: self.on_ipi_send,
             ev.TLB_INVALIDATE: self.on_tlb_invalidate,
             ev.FLUSH_END: self.on_flush_end,
@@ -268,6 +270,11 @@ class HappensBefore:
 
     def on_work_begin(self, number: int, event: Event) -> None:
         self._take(("work", event[5]), self.thread(event[1]))
+
+    def on_work_flushed(self, number: int, event: Event) -> None:
+        clock = self._points.get(("work", event[5]))
+        if clock is not None:
+            self.acquire(self.thread(event[1]), clock)
 
     def _take(self, key: tuple[str, int | str], thread: Thread) -> None:
         clock = self._points.pop(key, None)
