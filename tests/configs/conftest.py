@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the tests of kernel trees share: their marker."""
+"""The marker of tests that need kernel sources."""
 
 import pytest
 
