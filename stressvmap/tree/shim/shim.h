@@ -37,6 +37,9 @@ void sv_tlb_reset(void);
 void sv_spaces_reset(void);
 void sv_machine_reset(void);
 
+/* cpu.c: stressvmap/kernel/machine.py:cpu_down and set_online. False: it cannot go, or come. */
+bool sv_cpu_down(int cpu);
+bool sv_cpu_up(int cpu);
 void *sv_per_cpu_copy(const void *template, int cpu);
 
 /* A log of what is to be cleared after a run. It outlives the run, as what it tells of does. */
