@@ -131,6 +131,12 @@ def by_work_after_work(j: Recording) -> None:
     j.add(ev.WORK_BEGIN, 2, 0, "drain_vmap_work")
 
 
+def by_waiting_for_work(j: Recording) -> None:
+    j.add(ev.WORK_END, 1, 0, "vn->purge_work")
+    j.add(ev.WORK_BEGIN, 3, 0, "vn->purge_work")  # by the time the waiter runs, another run may be under way
+    j.add(ev.WORK_WAITED, 2, 0, "vn->purge_work")
+
+
 def by_atomic(j: Recording) -> None:
     access(j, 1, ev.ATOMIC, 8)
     access(j, 2, ev.ATOMIC, 8)
@@ -183,6 +189,7 @@ ORDERS = (
     by_slot,
     by_work,
     by_work_after_work,
+    by_waiting_for_work,
     by_atomic,
     by_xarray,
     by_xarray_lock,
