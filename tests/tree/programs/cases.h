@@ -14,7 +14,7 @@
 /* Operations of the kernel, on CPUs and tasks. */
 #define CPU_CASES(X)                                                                                                 \
 	X(pinned_points) X(irqs_off_points) X(raise_irq) X(wake_daemon) X(draw_points) X(move_to) X(points)          \
-	X(take_lock_and_die) X(may_fail) X(ask_to_stop) X(lock_twice) X(sleep_for_ever)
+	X(take_lock_and_die) X(may_fail) X(ask_to_stop) X(lock_twice) X(sleep_for_ever) X(free_boot)
 
 #define DECLARE(name) void case_##name(uint32_t n);
 CASES(DECLARE)
@@ -23,5 +23,7 @@ CPU_CASES(DECLARE)
 
 void lock(void);
 void unlock(void);
+void *allocate(size_t size, const char *type, bool zeroed);
+void release(void *object);
 
 #endif
