@@ -17,8 +17,15 @@ struct packed {
 	uint64_t value;
 } __attribute__((packed));
 
-/* Volatile only where a case is about that: `hide` keeps the compiler from knowing what a pointer points to. */
-#define hide(pointer) ({ __auto_type hidden_ = (pointer); __asm__ volatile("" : "+r"(hidden_) : : "memory"); hidden_; })
+/*
+ * Volatile only where a case is about that: `hide` keeps the compiler from knowing what a pointer points to.
+ */
+#define hide(pointer)                                                   \
+	({                                                              \
+		__auto_type hidden_ = (pointer);                        \
+		__asm__ volatile("" : "+r"(hidden_) : : "memory");      \
+		hidden_;                                                \
+	})
 
 uint64_t counter;
 struct thing things[4] = { { 1, 2, 3 }, { 4, 5, 6 }, { 7, 8, 9 }, { 10, 11, 12 } };

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The little kernel of the engine's own tests: a lock, an interrupt for each CPU, a daemon. Not instrumented. */
+/*
+ * The little kernel of the engine's own tests: a lock, an interrupt for each CPU, a daemon. Not instrumented.
+ */
 #include "cases.h"
 
 #define INTERRUPT_TASK 1000
