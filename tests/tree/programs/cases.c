@@ -189,7 +189,20 @@ void case_write_null(uint32_t n)
 void case_read_wild(uint32_t n)
 {
 	(void)n;
-	counter = *hide((uint64_t *)UINT64_C(0x6b6b6b6b6b6b6b6b));
+	counter = *hide((uint64_t *)UINT64_C(0x123456789abcdef0));
+}
+
+/* The pointer itself is memory that nobody wrote. */
+void case_read_uninitialised_pointer(uint32_t n)
+{
+	struct thing *thing = *hide((struct thing **)make(false));
+
+	counter = thing->second + n;
+}
+
+void case_read_error_pointer(uint32_t n)
+{
+	counter = hide((struct thing *)(intptr_t)-12)->first + n;
 }
 
 void case_write_constant(uint32_t n)

@@ -16,11 +16,10 @@
 #define CHOICES_KEPT ((size_t)1 << 20)
 
 uint64_t sv_points, sv_switches, sv_attend_at = UINT64_MAX;
-struct sv_task *sv_enabled[SV_TASKS];
-int32_t sv_enabled_count;
 volatile int sv_stop_requested;
 
-static int32_t enabled_ids[SV_TASKS];
+static struct sv_task *enabled[SV_TASKS];
+static int32_t enabled_ids[SV_TASKS], enabled_count;
 
 static uint64_t ask_at;	 /* sv_points when the grant is used up; sv_attend_at is never above it */
 static uint64_t counted; /* sv_points when the running task's own points were last brought up to date */
@@ -55,7 +54,7 @@ void sv_schedule_reset(void)
 {
 	if (choice_count * sizeof(struct sv_choice) > CHOICES_KEPT)
 		sv_trim(&choices, CHOICES_KEPT);
-	sv_enabled_count = 0;
+	enabled_count = 0;
 	sv_points = counted = since = 0;
 	sv_attend_at = UINT64_MAX;
 	choice_count = draw_count = 0;
@@ -68,7 +67,7 @@ void sv_schedule_reset(void)
 
 static int32_t enabled_place(int32_t id)
 {
-	int32_t at = sv_enabled_count;
+	int32_t at = enabled_count;
 
 	while (at && enabled_ids[at - 1] >= id)
 		at--;
@@ -78,11 +77,11 @@ static int32_t enabled_place(int32_t id)
 void sv_enabled_insert(struct sv_task *task)
 {
 	int32_t at = enabled_place(task->id);
-	size_t after = (size_t)(sv_enabled_count++ - at);
+	size_t after = (size_t)(enabled_count++ - at);
 
-	memmove(&sv_enabled[at + 1], &sv_enabled[at], after * sizeof(sv_enabled[0]));
+	memmove(&enabled[at + 1], &enabled[at], after * sizeof(enabled[0]));
 	memmove(&enabled_ids[at + 1], &enabled_ids[at], after * sizeof(enabled_ids[0]));
-	sv_enabled[at] = task;
+	enabled[at] = task;
 	enabled_ids[at] = task->id;
 	task->is_enabled = 1;
 }
@@ -90,9 +89,9 @@ void sv_enabled_insert(struct sv_task *task)
 void sv_enabled_remove(struct sv_task *task)
 {
 	int32_t at = enabled_place(task->id);
-	size_t after = (size_t)(--sv_enabled_count - at);
+	size_t after = (size_t)(--enabled_count - at);
 
-	memmove(&sv_enabled[at], &sv_enabled[at + 1], after * sizeof(sv_enabled[0]));
+	memmove(&enabled[at], &enabled[at + 1], after * sizeof(enabled[0]));
 	memmove(&enabled_ids[at], &enabled_ids[at + 1], after * sizeof(enabled_ids[0]));
 	task->is_enabled = 0;
 }
@@ -100,7 +99,7 @@ void sv_enabled_remove(struct sv_task *task)
 uint32_t sv_enabled_ids(const int32_t **ids)
 {
 	*ids = enabled_ids;
-	return (uint32_t)sv_enabled_count;
+	return (uint32_t)enabled_count;
 }
 
 /* ---------------------------------------------------------------- decisions */
@@ -150,10 +149,10 @@ static struct sv_task *decide_by_plan(struct sv_task *task, uint64_t *points)
 	if (plan_next < plan_steps) {
 		step = (const struct sv_step *)plan.start + plan_next++;
 		*points = step->points ? step->points : 1;
-		return sv_enabled[(uint64_t)step->rank * (uint32_t)sv_enabled_count >> 32];
+		return enabled[(uint64_t)step->rank * (uint32_t)enabled_count >> 32];
 	}
 	*points = SV_NEVER;
-	return task && task->is_enabled ? task : sv_enabled[0];
+	return task && task->is_enabled ? task : enabled[0];
 }
 
 static struct sv_task *decide_by_callback(int why, uint64_t *points)
@@ -165,8 +164,8 @@ static struct sv_task *decide_by_callback(int why, uint64_t *points)
 		return NULL;
 	*points = (uint64_t)answer & ((UINT64_C(1) << 40) - 1);
 	at = enabled_place(id);
-	if (at < sv_enabled_count && enabled_ids[at] == id && *points)
-		return sv_enabled[at];
+	if (at < enabled_count && enabled_ids[at] == id && *points)
+		return enabled[at];
 	sv_set_error("decide: task %d for %llu points, where it is not enabled or the points are none", id,
 		     (unsigned long long)*points);
 	return NULL;
@@ -176,7 +175,7 @@ static int why_over(void)
 {
 	if (sv_points >= sv_config.steps_max)
 		return SV_STEPS_MAX;
-	if (sv_enabled_count)
+	if (enabled_count)
 		return SV_INTERRUPTED;
 	for (int32_t i = 0; i < sv_task_count; i++)
 		if (!sv_is_finished(sv_tasks[i]))
@@ -193,7 +192,7 @@ static struct sv_task *next(struct sv_task *task, int why)
 	if (task)
 		task->points += sv_points - counted;
 	counted = sv_points;
-	if (sv_enabled_count && sv_points < sv_config.steps_max && !sv_stop_requested)
+	if (enabled_count && sv_points < sv_config.steps_max && !sv_stop_requested)
 		chosen = decide ? decide_by_callback(why, &points) : decide_by_plan(task, &points);
 	if (!chosen) {
 		reason = why_over();
@@ -371,14 +370,14 @@ uint32_t sv_draw(uint32_t n)
 
 /* ---------------------------------------------------------------- the hub */
 
-_Noreturn void sv_land(int how)
+_Noreturn void sv_land(enum sv_landing how)
 {
 	sv_in_task = 0;
 	siglongjmp(landing, how);
 }
 
 /* A signal took the current task off its stack. */
-static void take_landed(int how)
+static void take_landed(enum sv_landing how)
 {
 	struct sv_task *task = sv_current;
 

@@ -22,7 +22,7 @@ struct sv_task *sv_tasks[SV_TASKS];
 int32_t sv_task_count;
 uintptr_t sv_own_stack, sv_own_stack_size;
 bool sv_is_bare;
-struct sv_area sv_stacks;
+static struct sv_area stacks;
 struct sv_task *sv_ready[SV_CPUS];
 int32_t sv_ready_count[SV_CPUS];
 
@@ -34,7 +34,7 @@ static int32_t boot_count;
 
 static bool give_stack(struct sv_task *task, uint16_t number)
 {
-	char *low = sv_stacks.start + number * STRIDE + SV_GUARD_BYTES;
+	char *low = stacks.start + number * STRIDE + SV_GUARD_BYTES;
 
 	if (!has_stack[number] && sv_unprotect(low, SV_STACK_BYTES))
 		has_stack[number] = 1;
@@ -47,7 +47,7 @@ static bool give_stack(struct sv_task *task, uint16_t number)
 bool sv_tasks_boot(void)
 {
 	sv_boot_task.name = sv_string("boot");
-	return sv_reserve(&sv_stacks, STACKS_HINT, (SV_TASKS + 1) * STRIDE) &&
+	return sv_reserve(&stacks, STACKS_HINT, (SV_TASKS + 1) * STRIDE) &&
 	       give_stack(&sv_boot_task, SV_TASKS);
 }
 

@@ -28,6 +28,7 @@ void sv_access_slowly(uint64_t address, size_t size, unsigned int is, uint32_t p
 		flags = SV_RACY;
 	}
 	kind = access_kind(is);
+	task->touched = address;
 	if (is & IS_MARKED || sv_config.points_all)
 		sv_announce(task, kind, address, (uint32_t)size);
 	if (address - sv_arena < sv_arena_used) {
