@@ -454,6 +454,16 @@ def test_plain_accesses_to_the_own_stack_are_nobody_elses_business(native: Engin
     assert names(native.journal(), 2) == ["read", "read", "write"]  # those to the other's are
 
 
+def test_a_variable_on_the_stack_that_nobody_wrote_reads_the_same_after_any_run(engine: Engine) -> None:
+    for n in (100, 4000):
+        engine.run(Job([(0, [("read_from_stack", n)])]))
+        before = engine.journal()
+        engine.run(Job([(0, [("leave_on_stack", 7)])]))
+        engine.run(Job([(0, [("read_from_stack", n)])]))
+        assert engine.journal() == before
+        assert final_count(before) == 0x6B6B6B6B6B6B6B6B
+
+
 def test_a_plain_access_in_data_race_is_a_marked_one(native: Engine) -> None:
     native.run(Job([(0, [("read_racy", 0), ("increment", 1)])]))
     assert [(event.name, event.flags) for event in native.journal() if event.task == 1] == [

@@ -141,6 +141,23 @@ void case_use_stack(uint32_t n)
 		hide(local)[i] = hide(local)[i - 1];
 }
 
+void case_leave_on_stack(uint32_t n)
+{
+	uint64_t local[4096];
+
+	for (int i = 0; i < 4096; i++)
+		hide(local)[i] = n;
+	case_increment(1); /* below it */
+}
+
+/* Reads what nobody wrote. */
+void case_read_from_stack(uint32_t n)
+{
+	uint64_t local[4096];
+
+	counter = hide(local)[n];
+}
+
 /* The first task lends a variable on its stack to the others. */
 void case_share_stack(uint32_t n)
 {

@@ -93,8 +93,9 @@ static bool is_under_test(uintptr_t pc)
  */
 static void note_place(struct sv_task *task, uintptr_t pc)
 {
+	/* As if it were a return address, for all others are. */
 	if (is_under_test(pc) && (is_text_apart() || !task->pc))
-		task->pc = sv_place_of((const void *)pc) + 1; /* as a return address would be: all others are */
+		task->pc = sv_place_of((const void *)pc) + 1;
 }
 
 /* Sent by somebody, not caused by the code that runs: but abort() sends its signal to itself. */
@@ -137,7 +138,7 @@ static void say(const char *format, uintptr_t address)
 	snprintf(sv_crash_text, sizeof(sv_crash_text), format, (unsigned long)address);
 }
 
-/* The processor does not say which address it was if it was no canonical one: look who is about to use such. */
+/* The processor does not say which address it was if it was no canonical one: see who was to use such. */
 static uintptr_t bad_address(const struct sv_task *task, const siginfo_t *info)
 {
 	if (info->si_code != SI_KERNEL)

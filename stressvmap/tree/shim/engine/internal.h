@@ -122,6 +122,7 @@ extern struct sv_task sv_boot_task;
 extern uintptr_t sv_own_stack;	    /* lowest address of the stack of the task that runs */
 extern uintptr_t sv_own_stack_size; /* every address counts as being on it if the engine is bare */
 extern bool sv_is_bare;
+extern uintptr_t sv_stack_used[SV_TASKS + 1]; /* by a stack's number: how far down it has been used */
 
 bool sv_tasks_boot(void);
 void sv_tasks_keep_boot(void);

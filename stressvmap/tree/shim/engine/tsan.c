@@ -110,7 +110,10 @@ static uint32_t frames[SV_TASKS + 1][FRAMES];
 void __tsan_func_entry(void *caller)
 {
 	struct sv_task *task = sv_current;
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 
+	if (unlikely(here < sv_stack_used[task->number]))
+		sv_stack_used[task->number] = here;
 	if (likely((uint32_t)task->depth < FRAMES))
 		frames[task->number][task->depth] = sv_place_of(caller);
 	task->depth++;
