@@ -182,7 +182,7 @@ def doctor_command(json: Json = False, verbose: Verbose = 0, quiet: Quiet = Fals
     lacking = [finding for finding in findings if finding.is_needed and not finding.is_there]
     status = ConfigError.exit_status if lacking else 0
     if json:
-        print_object(_object("doctor", status) | {"findings": [asdict(found) for found in findings]})
+        print_object(_object("doctor", status) | {"findings": [_finding(found) for found in findings]})
         return status
     for found in findings:
         mark = "ok" if found.is_there else "MISSING" if found.is_needed else "absent"
@@ -239,6 +239,10 @@ def _given(value: int | None, option: str) -> int:
 
 def _object(command: str, exit_status: int = 0) -> dict[str, Any]:
     return {"schema": SCHEMA, "command": f"{NAME} {command}", "exit_status": exit_status}
+
+
+def _finding(found: doctor.Finding) -> dict[str, Any]:
+    return {key.removeprefix("is_"): value for key, value in asdict(found).items()}
 
 
 def _described(built: BuiltTree) -> dict[str, Any]:

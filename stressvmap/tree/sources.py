@@ -10,6 +10,8 @@ Which of them a build really uses is decided after patching (headers.py).
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import lzma
 import os
@@ -17,10 +19,11 @@ import re
 import subprocess
 import tarfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Any, Final
 
 from stressvmap.errors import ConfigError
 from stressvmap.tree import cache
@@ -50,6 +53,8 @@ _VERSION_LINE: Final = re.compile(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[
 _HEADER: Final = re.compile(r"(?:(?:include|arch/x86/include)/.+|(?:mm|lib)/[^/]+)\.h\Z")
 _NAMES_FILE: Final = ".header-names"
 _FILE_BYTES_MAX: Final = 8 << 20
+_CHUNK: Final = 1 << 20
+_READERS: Final = ((b"\xfd7zXZ\0", lzma.open), (b"\x1f\x8b", gzip.open), (b"BZh", bz2.open))
 _EXTRACTION: Final = "2"
 """Raised when what an extraction holds changes, so that an older one is not read as a newer."""
 
@@ -238,7 +243,7 @@ def _extract(archive: Path) -> tuple[dict[str, bytes], list[str]]:
     headers: dict[str, list[str]] = {}
     members = 0
     try:
-        with tarfile.open(archive, "r|*") as tar:
+        with _decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 members += 1
                 for root, name in _readings(member.name):
@@ -249,12 +254,28 @@ def _extract(archive: Path) -> tuple[dict[str, bytes], list[str]]:
                         content = tar.extractfile(member)
                         found.setdefault(root, {})[name] = content.read() if content else b""
                         break
+            while stream.read(_CHUNK):
+                pass
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         if members == 0:
             raise ConfigError(f"{PREFIX}{archive}: is not a kernel tree: neither a folder nor a tar archive") from None
         raise ConfigError(f"{PREFIX}{archive}: is cut short or damaged ({error}); fetch it again") from None
     root = next((root for root, files in sorted(found.items()) if _NEEDED[-1] in files), "")
     return found.get(root, {}), sorted(headers.get(root, ()))
+
+
+@contextmanager
+def _decompressed(archive: Path) -> Iterator[IO[bytes]]:
+    """The tar in an archive. Unlike tarfile, these raise EOFError where the compressed data end too soon."""
+    with archive.open("rb") as file:
+        begins = file.read(6)
+    open_it: Callable[[Path], Any] = next((reader for magic, reader in _READERS if begins.startswith(magic)), _plain)
+    with open_it(archive) as stream:
+        yield stream
+
+
+def _plain(path: Path) -> IO[bytes]:
+    return path.open("rb")
 
 
 def _readings(member: str) -> Iterable[tuple[str, str]]:
