@@ -41,8 +41,10 @@ _PageShift = Annotated[
     int | None,
     typer.Option(metavar="N", help="PAGE_SHIFT; it decides the drain's threshold (default: 22, if it fits)."),
 ]
-_Cpus = Annotated[int, typer.Option(metavar="N", help="The most CPUs that a scenario may have.")]
-_DebugPagealloc = Annotated[bool, typer.Option("--debug-pagealloc", help="As debug_pagealloc=on: unmap, then flush.")]
+_Cpus = Annotated[int, typer.Option(metavar="N", help="CPUs that NR_CPUS has to cover; bounds PAGE_SHIFT.")]
+_DebugPagealloc = Annotated[
+    bool, typer.Option("--debug-pagealloc", help="As debug_pagealloc=on, whatever a scenario says.")
+]
 _Cc = Annotated[str, typer.Option(metavar="gcc|clang", help="The compiler.")]
 
 
@@ -257,7 +259,7 @@ def _lines(built: BuiltTree) -> list[str]:
     lines += [f"    patch      {patch['name']}" for patch in built.build["patches"]]
     lines.append(
         f"    sizes      blocks of {options['block_bits']} pages, max_alloc {options['max_alloc']}, "
-        f"PAGE_SHIFT {options['page_shift']}, up to {options['cpus']} CPUs"
+        f"PAGE_SHIFT {options['page_shift']}, NR_CPUS {options['nr_cpus']}"
         + (", debug_pagealloc" if options["debug_pagealloc"] else "")
     )
     lines.append(f"    compiler   {built.build['compiler']}")

@@ -14,7 +14,7 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,7 +89,7 @@ def plan(spec: TreeSpec, say: Callable[[str], None] = _nothing) -> Plan:
         "empty_headers": list(resolved.empty),
         "missing_headers": list(resolved.missing),
         "patches": [{"name": patch.name, "sha256": patches.digest_of(patch)} for patch in spec.patches],
-        "options": asdict(options),
+        "options": options.described(),
         "compiler": found.identity,
         "binutils": recipe.binutils_identity(),
         "shim_sha256": _sha256(b"".join(name.encode() + b"\0" + _raw(content) for name, content in shim.items())),

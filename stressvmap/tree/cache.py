@@ -2,6 +2,7 @@
 """Where built trees, fetched archives and what was read out of them are kept: $XDG_CACHE_HOME/stressvmap.
 
     trees/<digest>/       one built tree: library.so, build.json, build.log, source/
+    objects/<key>/<sha>   object files of shim and engine, which many builds share
     sources/              fetched archives, and extracted/<key>/ of each archive that was read
 
 An entry is a folder that appears by one rename when it is whole, so two builds at once of the same thing do not
@@ -82,6 +83,11 @@ def sources() -> Path:
     return folder() / "sources"
 
 
+def objects() -> Path:
+    """Where object files that many builds share are kept."""
+    return folder() / "objects"
+
+
 def extractions() -> Path:
     """Where the files that were read out of archives are kept."""
     return sources() / "extracted"
@@ -134,6 +140,27 @@ def _read(entry: Path) -> BuiltTree:
     return BuiltTree(entry, build["digest"], build["name"], build["release"], build)
 
 
+def kept_object(key: str) -> bytes | None:
+    """The object file of this key, if there is one and it is whole."""
+    try:
+        for path in (objects() / key).iterdir():
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == path.name:
+                return content
+    except OSError:
+        pass
+    return None
+
+
+def keep_object(key: str, content: bytes) -> None:
+    """Keep an object file for other builds; one that is there already, but damaged, gives way."""
+    entry = objects() / key
+    if entry.exists() and kept_object(key) is None:
+        shutil.rmtree(entry, ignore_errors=True)
+    with making(entry) as made:
+        (made / hashlib.sha256(content).hexdigest()).write_bytes(content)
+
+
 def built_trees() -> list[BuiltTree]:
     """All built trees that are whole, the one built last first."""
     found = []
@@ -175,7 +202,7 @@ def clean(names: tuple[str, ...] = (), *, with_sources: bool = False) -> list[tu
                 raise ConfigError(f"{name}: no built tree has this name or digest; `tree list` shows them")
             doomed += fitting
     else:
-        doomed += _entries(trees())
+        doomed += [*_entries(trees()), *_entries(objects())]
     if with_sources:
         doomed += _entries(sources())
     removed = []

@@ -257,7 +257,7 @@ def _extract(archive: Path) -> tuple[dict[str, bytes], list[str]]:
             while stream.read(_CHUNK):
                 pass
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
-        if members == 0:
+        if members == 0 and isinstance(error, tarfile.TarError):
             raise ConfigError(f"{PREFIX}{archive}: is not a kernel tree: neither a folder nor a tar archive") from None
         raise ConfigError(f"{PREFIX}{archive}: is cut short or damaged ({error}); fetch it again") from None
     root = next((root for root, files in sorted(found.items()) if _NEEDED[-1] in files), "")
