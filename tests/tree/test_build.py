@@ -142,6 +142,14 @@ def test_a_function_that_is_declared_and_nowhere_defined_is_named_by_who_calls_i
     assert error.details == ("mm/vmalloc.c:18: nothing defines nowhere",)
 
 
+def test_what_the_compiler_warns_of_is_noted(tmp_path: Path) -> None:
+    changes = {"mm/vmalloc.c": TREE["mm/vmalloc.c"] + "int g(int a)\n{\n\tif (a = 1)\n\t\treturn 2;\n\treturn 3;\n}\n"}
+    built = build(spec_of(make_tree(tmp_path / "linux", changes)))
+    (note,) = built.notes
+    assert note.startswith("the compiler warns of 1 thing (build.log): mm/vmalloc.c:17:")
+    assert "mm/vmalloc.c:17:" in (built.folder / cache.LOG_FILE).read_text()
+
+
 def test_the_hosts_headers_are_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPATH", "/usr/include")
     monkeypatch.setenv("C_INCLUDE_PATH", "/usr/include")
