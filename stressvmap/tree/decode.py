@@ -19,7 +19,9 @@ from stressvmap.journal.events import Event
 from stressvmap.tree.layout import Field, Layout, Struct
 from stressvmap.tree.library import EVENT_FORMAT, Library, ObjectView
 
-ACCESSES: Final = frozenset({ev.READ, ev.WRITE, ev.READ_ONCE, ev.WRITE_ONCE, ev.DEAD_ACCESS, ev.UNINITIALISED})
+ACCESSES: Final = frozenset(
+    {ev.READ, ev.WRITE, ev.READ_ONCE, ev.WRITE_ONCE, ev.RELEASE, ev.DEAD_ACCESS, ev.UNINITIALISED}
+)
 LOCKS: Final = frozenset({ev.LOCK, ev.UNLOCK, ev.LOCK_WAIT, ev.TRYLOCK_FAILED, ev.ASSERT_HELD, ev.BLOCKED})
 NODES: Final = frozenset({ev.LIST_ADD, ev.LIST_DEL, ev.LIST_CORRUPT})
 INDEXES: Final = frozenset({ev.XA_LOAD, ev.XA_STORE, ev.XA_ERASE})
@@ -27,6 +29,10 @@ OBJECTS: Final = frozenset({ev.KFREE_RCU, ev.OBJECT_ALLOC, ev.OBJECT_FREE, ev.TR
 
 STATIC: Final = 0x80000
 """Objects of task 0 from this number on are the globals, by name: they were never allocated."""
+
+ELEMENT_SHIFT: Final = 40
+ELEMENT_MASK: Final = (1 << ELEMENT_SHIFT) - 1
+"""Of an array of structs each element is an object of its own: its number stands above the id of the allocation."""
 
 SHORT: Final = {
     "vmap_block": "vb",
@@ -77,7 +83,9 @@ class Decoder:
         objects = [*self._globals]
         for view in views:
             type_name, layout = self.type_of(view.type, view.size)
-            objects.append(Object(view.address, view.address + view.size, view.id, type_name, layout))
+            size = view.size if layout is None or layout.size == 0 or view.size % layout.size else layout.size
+            for number, start in enumerate(range(view.address, view.address + view.size, size)):
+                objects.append(Object(start, start + size, view.id | number << ELEMENT_SHIFT, type_name, layout))
         objects.sort(key=lambda one: one.start)
         self._objects = objects
         self._starts = [one.start for one in objects]
@@ -183,7 +191,7 @@ class Decoder:
 
     def boot_events(self) -> list[Event]:
         """What exists from boot on, as allocations by task 0."""
-        return [(ev.OBJECT_ALLOC, 0, 0, "", one.id, one.type, 0) for one in self._objects if one.id >> 20 == 0]
+        return [(ev.OBJECT_ALLOC, 0, 0, "", one.id, one.type, 0) for one in self._objects if _is_of_boot(one.id)]
 
     def events(self, raw: bytes) -> list[Event]:
         """The journal of the run whose objects `begin` took in."""
@@ -193,7 +201,9 @@ class Decoder:
         for kind, task, cpu, _, pc, b, a, c in struct.iter_unpack(EVENT_FORMAT, raw):
             where = function(pc)
             if kind in ACCESSES:
-                add(self._access(kind, task, cpu, where, a, c))
+                target = self.object_at(a)
+                if target is not None:
+                    add(self._access(kind, task, cpu, where, target, a, c))
             elif kind in LOCKS:
                 add((kind, task, cpu, where, self.id_at(a), self.lock_class(a, text(b)) if a else text(b), c))
             elif kind in NODES:
@@ -210,12 +220,10 @@ class Decoder:
                 add((kind, task, cpu, where, a, b, c))
         return told
 
-    def _access(self, kind: int, task: int, cpu: int, where: str, address: int, value: int) -> Event:
-        target = self.object_at(address)
-        if target is None:
-            return (kind, task, cpu, where, 0, "", value if kind == ev.DEAD_ACCESS else 0)
+    def _access(self, kind: int, task: int, cpu: int, where: str, target: Object, address: int, value: int) -> Event:
+        """An access of a known object. One of none (a stack, the program's own arrays) is nobody else's business."""
         name, one, word = self.field(target, address - target.start)
-        if kind == ev.DEAD_ACCESS or kind == ev.UNINITIALISED:
+        if kind in (ev.DEAD_ACCESS, ev.UNINITIALISED, ev.RELEASE):
             return (kind, task, cpu, where, target.id, name, value)
         if one is not None and one.points_to:
             return (kind, task, cpu, where, target.id, name, self.id_at(value))
@@ -247,6 +255,11 @@ class Decoder:
 
 _STRUCT: Final = re.compile(r"\bstruct (\w+)")
 _WORD: Final = re.compile(r"(\w*(?:map|mask|bits)\w*)\[(\d+)\]")
+
+
+def _is_of_boot(object_id: int) -> bool:
+    """Whether task 0 has allocated it, or it is a global."""
+    return not (object_id & ELEMENT_MASK) >> 20
 
 
 def _signed(value: int) -> int:
