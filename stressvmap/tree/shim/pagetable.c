@@ -225,5 +225,9 @@ int set_direct_map_valid_noflush(struct page *page, unsigned int n, bool valid)
 
 bool sv_debug_pagealloc(void)
 {
+#ifdef CONFIG_DEBUG_PAGEALLOC_ENABLE_DEFAULT
+	return true;
+#else
 	return sv_config.debug_pagealloc;
+#endif
 }
