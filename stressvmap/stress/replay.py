@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from stressvmap.checks.base import Violation
 from stressvmap.errors import ScheduleMismatch
 from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.runtime.strategy import Schedule, Strategy
+from stressvmap.scenario import Scenario
 from stressvmap.sched.replay import PrefixStrategy, ReplayStrategy
 from stressvmap.stress import subject
 from stressvmap.stress.execution import Execution, Executor
@@ -118,8 +119,15 @@ def replay(
     return told
 
 
+class Runner(Protocol):
+    """Who has run something: what of, and on which machine."""
+
+    version: subject.Version
+    scenario: Scenario
+
+
 def saved_from(
-    executor: Executor,
+    ran: Runner,
     program: Program,
     done: Execution,
     violation: Violation | None,
@@ -128,11 +136,11 @@ def saved_from(
     seed: int = 0,
     strategy: str = "",
 ) -> SavedSchedule:
-    """What `executor` has just run, as a schedule to keep for `violation`. `version` is what `--version` takes."""
+    """An execution of `ran`'s, as a schedule to keep for `violation`. `version` is what `--version` takes."""
     return SavedSchedule(
         version=subject.absolute(version, Path.cwd()),
-        version_digest=subject.digest(executor.version),
-        scenario=executor.scenario,
+        version_digest=subject.digest(ran.version),
+        scenario=ran.scenario,
         program=program,
         schedule=done.schedule,
         journal_digest=done.journal.digest(),
