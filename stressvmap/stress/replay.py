@@ -122,8 +122,11 @@ def replay(
 class Runner(Protocol):
     """Who has run something: what of, and on which machine."""
 
-    version: subject.Version
     scenario: Scenario
+
+    @property
+    def version(self) -> subject.Version:
+        """What of."""
 
 
 def saved_from(

@@ -42,6 +42,8 @@ SHORT: Final = {
     "xarray": "xa",
 }
 """What the kernel calls a pointer to such a struct: a lock inside is `vb->lock`."""
+NOTE: Final = 0x7FFF
+"""What a search notes for itself: nobody else's business."""
 PAGE_FIELDS: Final = frozenset({("vmap_area", "va_start"), ("vmap_area", "va_end")})
 """Addresses that the journal shows as pages."""
 POINTER: Final = "*"
@@ -216,7 +218,7 @@ class Decoder:
                 add(self._atomic(task, cpu, where, a, text(b), c))
             elif kind in ev.B_IS_SYMBOL:
                 add((kind, task, cpu, where, a, text(b), _signed(c)))
-            else:
+            elif kind != NOTE:
                 add((kind, task, cpu, where, a, b, c))
         return told
 

@@ -101,6 +101,16 @@ class ConfigView(ctypes.Structure):
     ]
 
 
+class SearchCounts(ctypes.Structure):
+    """struct sv_search_counts."""
+
+    NAMES: ClassVar = ("complete", "cut", "deadlocks", "gave_up", "points", "states")
+    _fields_: ClassVar = [(name, ctypes.c_uint64) for name in NAMES]
+
+
+SEARCH_OVER, SEARCH_PAUSED, SEARCH_NEW, SEARCH_NEWS, _SEARCH_FAILED = range(5)
+"""enum sv_search_outcome."""
+
 DecideFn = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int)
 DrawFn = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint32)
 
@@ -141,6 +151,16 @@ class Library:
         declare("sv_request_stop", None)
         declare("sv_current_id", ctypes.c_int32)
         declare("sv_base", u64)
+        declare("sv_search_begin", ctypes.c_int, ctypes.c_int32, pointer, u64, u64, ctypes.c_int)
+        declare("sv_search_go", ctypes.c_int, u64, u64)
+        declare("sv_search_know", None, pointer, u64)
+        declare("sv_search_class", u64)
+        declare("sv_search_reason", ctypes.c_int)
+        declare("sv_search_counts", None, ctypes.POINTER(SearchCounts))
+        declare("sv_search_depth", u64)
+        declare("sv_search_node", u32, u64, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)), ctypes.POINTER(u32))
+        declare("sv_search_contended", u32, ctypes.POINTER(_U64P))
+        declare("sv_search_contend", None, u64)
 
     def _declare(self, name: str, result: Any, *arguments: Any) -> None:
         try:
@@ -263,6 +283,63 @@ class Library:
         own, total = _U64P(), _U64P()
         count = self.dll.sv_starts(task, ctypes.byref(own), ctypes.byref(total))
         return list(zip(own[:count], total[:count], strict=True))
+
+    # -- a search -----------------------------------------------------------------------------------------
+
+    def search(
+        self, bound: int | None, stack: Sequence[tuple[int, int]] = (), kept: int = 0, *, returns_every: bool = False
+    ) -> None:
+        """Begin to explore the program of the last `load`: from decisions of `stack` (the alternative taken, of how
+        many), the first `kept` of which stay as they are.
+        """
+        words = (ctypes.c_uint32 * (2 * len(stack)))(*[word for step in stack for word in step])
+        if self.dll.sv_search_begin(-1 if bound is None else bound, words, len(stack), kept, int(returns_every)):
+            raise HarnessError((self.dll.sv_error() or b"").decode())
+
+    def search_on(self, executions: int, milliseconds: int) -> int:
+        """Go on: one of SEARCH_OVER, SEARCH_PAUSED, SEARCH_NEW, SEARCH_NEWS."""
+        outcome = int(self.dll.sv_search_go(executions, milliseconds))
+        if outcome == _SEARCH_FAILED:
+            raise HarnessError((self.dll.sv_error() or b"").decode())
+        return outcome
+
+    def search_know(self, classes: Sequence[int]) -> None:
+        """These classes are not new, and no others are known."""
+        self.dll.sv_search_know((ctypes.c_uint64 * len(classes))(*classes), len(classes))
+
+    def search_class(self) -> int:
+        """Class of the last execution; 0: it was cut."""
+        return int(self.dll.sv_search_class())
+
+    def search_reason(self) -> str:
+        """Why the last execution ended."""
+        return REASONS[self.dll.sv_search_reason()]
+
+    def search_counts(self) -> SearchCounts:
+        """Of the search since it began."""
+        counts = SearchCounts()
+        self.dll.sv_search_counts(ctypes.byref(counts))
+        return counts
+
+    def search_stack(self) -> list[tuple[list[int], int]]:
+        """The decisions that the next execution begins with: alternatives, and which is taken."""
+        ids, at = ctypes.POINTER(ctypes.c_int32)(), ctypes.c_uint32()
+        told = []
+        for depth in range(self.dll.sv_search_depth()):
+            count = self.dll.sv_search_node(depth, ctypes.byref(ids), ctypes.byref(at))
+            told.append((ids[:count], at.value))
+        return told
+
+    def contended(self) -> list[int]:
+        """Locks, relative to the library, at which somebody looks to see whether anybody waits; 0: at any."""
+        locks = _U64P()
+        count = self.dll.sv_search_contended(ctypes.byref(locks))
+        return locks[:count]
+
+    def contend(self, locks: Sequence[int]) -> None:
+        """Know of these from the start."""
+        for lock in locks:
+            self.dll.sv_search_contend(lock)
 
     # -- memory of the code under test --------------------------------------------------------------------
 

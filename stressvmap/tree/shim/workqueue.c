@@ -68,6 +68,7 @@ bool sv_queue_work(int cpu, struct work_struct *work)
 	SV_SITE();
 	sv_point(SV_WORK_QUEUE, 0, name);
 	sv_touch(SV_WORK_QUEUE, work, name);
+	sv_note(SV_WORKS, 0, SV_CHANGES);
 	if (work->is_pending)
 		return false;
 	work->is_pending = true;
@@ -101,6 +102,7 @@ static struct work_struct *next_work(void)
 {
 	struct work_struct *before = NULL, *work = first;
 
+	sv_note(SV_WORKS, 0, SV_CHANGES);
 	while (work && is_running(work)) {
 		before = work;
 		work = work->next;
@@ -145,12 +147,14 @@ static void serve(void *argument)
 			sv_wait_for_cpu();
 		sv_point(SV_WORK_BEGIN, 0, name);
 		sv_touch(SV_WORK_BEGIN, work, name);
+		sv_note(SV_WORKS, 0, SV_CHANGES);
 		work->is_pending = false;
 		work->started++;
 		sv_record(SV_WORK_BEGIN, 0, name, 0);
 		work->func(work);
 		sv_current->pc = 0;
 		sv_record(SV_WORK_END, 0, name, 0);
+		sv_note(SV_WORKS, 0, SV_CHANGES);
 		running[n] = NULL;
 		work->ended++;
 		wake_flushers(work);
@@ -168,6 +172,7 @@ bool sv_flush_work(struct work_struct *work)
 	sv_might_sleep("flush_work");
 	sv_point(SV_WORK_END, 0, name);
 	sv_touch(SV_WORK_END, work, name);
+	sv_note(SV_WORKS, 0, SV_LOOKS);
 	wanted = work->started + work->is_pending;
 	is_idle = wanted == work->ended;
 	while ((int32_t)(work->ended - wanted) < 0) {
@@ -183,6 +188,7 @@ bool sv_flush_work(struct work_struct *work)
 		while (waiter.task)
 			sv_park();
 	}
+	sv_note(SV_WORKS, 0, SV_LOOKS);
 	sv_record(SV_WORK_FLUSHED, 0, name, 0);
 	return !is_idle;
 }

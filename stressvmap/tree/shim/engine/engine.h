@@ -204,6 +204,39 @@ struct sv_object {
 	uint16_t alloc_task, free_task;
 };
 
+/* ---------------------------------------------------------------- what an exploration must know */
+
+/*
+ * What tasks share besides what the journal names: order.c. A kind of its own in the journal, which only a search
+ * keeps; no reader of journals sees one.
+ */
+#define SV_NOTE 0x7fff
+enum sv_thing {
+	SV_MEMORY,    /* by address */
+	SV_WAITERS,   /* whether anybody waits for a lock, by its address */
+	SV_WORKS,     /* queued and running works, and who is idle */
+	SV_CALLBACKS, /* of RCU */
+	SV_READER,    /* how far the task of that id has come: it is looked at whether it is a reader */
+	SV_SLOT,      /* of the program */
+	SV_REQUESTS,  /* to a CPU's interrupt */
+	SV_ANSWERS,   /* to a flush, by the id of the task that waits for them */
+	SV_SPACE,     /* whether address space is out, by page */
+	SV_THINGS
+};
+enum sv_use {
+	SV_LOOKS,
+	SV_ADDS, /* in an order that does not matter */
+	SV_CHANGES
+};
+extern bool sv_is_ordered; /* somebody wants to know */
+void sv_note_use(enum sv_thing thing, uint64_t which, enum sv_use use);
+
+static inline void sv_note(enum sv_thing thing, uint64_t which, enum sv_use use)
+{
+	if (sv_is_ordered)
+		sv_note_use(thing, which, use);
+}
+
 /* ---------------------------------------------------------------- boot and run: what the shim supplies */
 
 void sv_shim_boot(void); /* runs as task 0 before the snapshot: per-CPU data, vmalloc_init, pseudo-tasks */
@@ -275,6 +308,18 @@ typedef int64_t (*sv_draw_fn)(uint32_t n);
 struct sv_step { uint32_t rank; uint32_t points; };
 struct sv_choice { uint32_t task; uint32_t points; };
 
+/* A search (search.c): what came of a call of sv_search_go. */
+enum sv_search_outcome {
+	SV_SEARCH_OVER,	  /* all was explored */
+	SV_SEARCH_PAUSED, /* as many executions as were asked for, or the time is over */
+	SV_SEARCH_NEW,	  /* the last execution is the first of its class: its journal and choices are there */
+	SV_SEARCH_NEWS,	  /* it turned out that somebody looks whether a lock is contended: begin again */
+	SV_SEARCH_FAILED, /* see sv_error */
+	SV_SEARCH_ON	  /* of one execution: on to the next */
+};
+struct sv_search_step { uint32_t at, count; }; /* a decision of a stack: the alternative taken, of how many */
+struct sv_search_counts { uint64_t complete, cut, deadlocks, gave_up, points, states; };
+
 /*
  * Once; 0, or -1 with sv_error(). Installs handlers of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGVTALRM, which hand
  * on what is not theirs: the library must stay loaded, and what else handles these be installed before.
@@ -313,6 +358,26 @@ SV_EXPORT uint64_t sv_flags(void);	/* what the oracle saw that Python's checks m
 SV_EXPORT uint64_t sv_point_count(void);
 /* Where the library lies in this process: what an address of static storage is relative to. */
 SV_EXPORT uint64_t sv_base(void);
+/*
+ * Explore the program of the last sv_load from the n decisions of `stack` on, changing none of the first n_kept; with at
+ * most so many preemptions, or any number (negative). `returns_every`: SV_SEARCH_NEW after each execution that is
+ * complete. An sv_load of anything else ends it. 0, or -1 with sv_error().
+ */
+SV_EXPORT int sv_search_begin(int32_t preemption_bound, const struct sv_search_step *stack, uint64_t n,
+			      uint64_t n_kept, int returns_every);
+SV_EXPORT int sv_search_go(uint64_t executions, uint64_t milliseconds);
+SV_EXPORT void sv_search_end(void);
+/* The classes that are not new, instead of those known so far. */
+SV_EXPORT void sv_search_know(const uint64_t *known, uint64_t n);
+SV_EXPORT uint64_t sv_search_class(void); /* of the last execution; 0: it was cut */
+SV_EXPORT int sv_search_reason(void);	  /* why it ended: enum sv_reason */
+SV_EXPORT void sv_search_counts(struct sv_search_counts *told);
+SV_EXPORT uint64_t sv_search_depth(void);
+/* A decision of the stack: its alternatives' ids, and which is next to be taken. */
+SV_EXPORT uint32_t sv_search_node(uint64_t depth, const int32_t **ids, uint32_t *at);
+/* Locks that are looked at for contention, relative to sv_base(); 0 stands for all. */
+SV_EXPORT uint32_t sv_search_contended(const uint64_t **locks);
+SV_EXPORT void sv_search_contend(uint64_t lock);
 /* End the running run at its next point as SV_INTERRUPTED; from any thread, or a signal handler. */
 SV_EXPORT void sv_request_stop(void);
 /* From the next sv_load on callbacks return at once, nothing is recorded, and tasks run to their end or until they

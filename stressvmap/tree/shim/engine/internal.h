@@ -187,6 +187,24 @@ bool sv_faults_keep(const struct sv_fault *faults, uint32_t n_faults, const stru
 		    uint32_t n_migrations);
 void sv_migrations_arm(void);
 
+/* ---------------------------------------------------------------- order.c, search.c */
+
+bool sv_order_begin(void);
+void sv_order_reset(void);
+uint64_t sv_order_state(bool with_occupancy);
+bool sv_order_has_news(void); /* a lock came to those that are looked at for contention */
+bool sv_order_is_full(void);  /* more was used than is kept apart: the numbers mean nothing */
+uint32_t sv_size_at(uint64_t address); /* of the object there */
+
+extern bool sv_is_searching;
+/* The task to run next, or NULL; `task` ran last. */
+struct sv_task *sv_search_choose(struct sv_task *task, uint64_t *points);
+
+SV_INLINE bool sv_is_on_heap(uint64_t address)
+{
+	return address - sv_arena < sv_arena_used;
+}
+
 /* ---------------------------------------------------------------- crash.c */
 
 extern volatile int sv_in_task; /* a task's code runs, not the hub or Python */
@@ -203,6 +221,9 @@ _Noreturn void sv_land(enum sv_landing how); /* in the hub, from a signal handle
 bool sv_program_keep(const struct sv_program_task *tasks, uint32_t n_tasks, const struct sv_op *ops);
 void sv_program_spawn(void);
 void sv_program_reset(void);
+/* A run of the program that is loaded: from the machine as it was after boot; the clean-up, and its end. */
+void sv_begin_run(void);
+void sv_end_run(int *reason);
 void sv_set_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 uint64_t sv_mix(uint64_t *state); /* the next of a sequence of pseudo-random numbers (splitmix64) */
 

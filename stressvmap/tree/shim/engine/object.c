@@ -135,6 +135,13 @@ bool sv_is_object(const void *address)
 	return object && !object->is_dead;
 }
 
+uint32_t sv_size_at(uint64_t address)
+{
+	const struct sv_object *object = object_at(address);
+
+	return object ? object->size : 1;
+}
+
 /* ---------------------------------------------------------------- the shadow */
 
 /* Set or clear the bits of [from, to), offsets into the arena. */
