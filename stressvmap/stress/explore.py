@@ -78,6 +78,10 @@ class Share:
     base: int = 0
     bound: int = 0
     """Of a bounded one: the bound at hand."""
+    decisions: list[int] = field(default_factory=list)
+    """Of a tree's, instead of `stack`: as the engine tells them."""
+    learned: list[int] = field(default_factory=list)
+    """Of a tree's: what its search found out of who shares what."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ from typing import Final
 
 from stressvmap.errors import ConfigError, HarnessError
 from stressvmap.sched.random import RandomStrategy
-from stressvmap.sched.search import Decision
 from stressvmap.stress import subject
 from stressvmap.stress.execution import Execution
 from stressvmap.stress.explore import COUNTS, Coverage, Explorer, ExploreSpec, Progress, Reckoner, Share
@@ -22,8 +21,7 @@ LOOK_UP_MS: Final = 50
 """From one look at `is_over` to the next; an execution is not broken off."""
 BATCH: Final = 1 << 14
 """Executions from one look to the next, at most."""
-LOCK: Final = "lock"
-"""A tree's lock has no class before debug information is read: it is told apart by where it lies."""
+LEARNED: Final = "learned"
 
 
 class SearchedRuntime(TreeRuntime):
@@ -32,7 +30,7 @@ class SearchedRuntime(TreeRuntime):
     def __init__(self) -> None:
         super().__init__(RandomStrategy(0))
         self.contended: set[tuple[int, str]] = set()
-        """Locks, as (place in the library, LOCK), that somebody looks at to see whether anybody waits."""
+        """How many facts the search has learned, as (number, LEARNED): the engine keeps them."""
 
 
 class TreeExplorer:
@@ -64,9 +62,9 @@ class TreeExplorer:
         self._counted = SearchCounts()
         library = self.backend.library
         self.backend.reset(self.spec.program)
-        library.contend([place for place, _ in sorted(self.runtime.contended)])
         bound = None if self.spec.preemptions is None else share.bound
-        library.search(bound, [(len(step.done), len(step.backtrack)) for step in share.stack], share.base)
+        library.search_learn(share.learned)
+        library.search(bound, share.decisions)
 
     def go_on(self, is_over: Callable[[int], bool], must_halt: Callable[[], bool]) -> Progress:
         """Explore until the share is, or `is_over` (asked with the executions run) or `must_halt` says so."""
@@ -76,15 +74,16 @@ class TreeExplorer:
         while has_more and not is_over(coverage.executions) and not must_halt():
             outcome = self._search(coverage.executions, is_over)
             if outcome == SEARCH_NEWS:
-                self.runtime.contended.update((place, LOCK) for place in library.contended())
                 library.search_know([])
-                return Progress(Coverage(), None, contended=set(self.runtime.contended))
+                return Progress(Coverage(), None, contended={(len(library.search_learned()), LEARNED)})
             self._count(coverage)
             if outcome == SEARCH_NEW:
                 self._judge(coverage)
             has_more = outcome != SEARCH_OVER
-        share = self._share
-        return Progress(coverage, Share(self._stack(), share.base, share.bound) if has_more else None)
+        if not has_more:
+            return Progress(coverage, None)
+        rest = Share(bound=self._share.bound, decisions=library.search_stack(), learned=library.search_learned())
+        return Progress(coverage, rest)
 
     def close(self) -> None:
         """Nothing that the process's end does not give back."""
@@ -99,14 +98,14 @@ class TreeExplorer:
         try:
             return self.backend.library.search_on(batch, LOOK_UP_MS)
         except HarnessError as error:
-            if self._share.stack:
+            if self._share.decisions:
                 raise ConfigError(f"--state: its decisions do not fit this program: {error}") from None
             raise
         finally:
             self.is_running = False
 
     def _count(self, coverage: Coverage) -> None:
-        """Add what came since it was done last."""
+        """Add what came since it was done last: less than nothing, if the search has begun again by itself."""
         now, before = self.backend.library.search_counts(), self._counted
         self._counted = now
         for name in SearchCounts.NAMES:
@@ -126,11 +125,6 @@ class TreeExplorer:
         schedule = self.runtime.schedule
         done = Execution(backend.reason, journal, schedule, library.points(), backend.operations)
         self.reckoner.take(coverage, done)
-
-    def _stack(self) -> list[Decision]:
-        return [
-            Decision(ids[at], done=ids[:at], backtrack=list(ids)) for ids, at in self.backend.library.search_stack()
-        ]
 
 
 def explorer_of(spec: ExploreSpec, contended: Sequence[tuple[int, str]] = ()) -> Explorer | TreeExplorer:

@@ -151,16 +151,15 @@ class Library:
         declare("sv_request_stop", None)
         declare("sv_current_id", ctypes.c_int32)
         declare("sv_base", u64)
-        declare("sv_search_begin", ctypes.c_int, ctypes.c_int32, pointer, u64, u64, ctypes.c_int)
+        declare("sv_search_begin", ctypes.c_int, ctypes.c_int32, pointer, u64, ctypes.c_int)
         declare("sv_search_go", ctypes.c_int, u64, u64)
         declare("sv_search_know", None, pointer, u64)
         declare("sv_search_class", u64)
         declare("sv_search_reason", ctypes.c_int)
         declare("sv_search_counts", None, ctypes.POINTER(SearchCounts))
-        declare("sv_search_depth", u64)
-        declare("sv_search_node", u32, u64, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)), ctypes.POINTER(u32))
-        declare("sv_search_contended", u32, ctypes.POINTER(_U64P))
-        declare("sv_search_contend", None, u64)
+        declare("sv_search_stack", _U64P, _U64P)
+        declare("sv_search_learned", _U64P, _U64P)
+        declare("sv_search_learn", None, pointer, u64)
 
     def _declare(self, name: str, result: Any, *arguments: Any) -> None:
         try:
@@ -286,14 +285,10 @@ class Library:
 
     # -- a search -----------------------------------------------------------------------------------------
 
-    def search(
-        self, bound: int | None, stack: Sequence[tuple[int, int]] = (), kept: int = 0, *, returns_every: bool = False
-    ) -> None:
-        """Begin to explore the program of the last `load`: from decisions of `stack` (the alternative taken, of how
-        many), the first `kept` of which stay as they are.
-        """
-        words = (ctypes.c_uint32 * (2 * len(stack)))(*[word for step in stack for word in step])
-        if self.dll.sv_search_begin(-1 if bound is None else bound, words, len(stack), kept, int(returns_every)):
+    def search(self, bound: int | None, stack: Sequence[int] = (), *, returns_every: bool = False) -> None:
+        """Begin to explore the program of the last `load`, from decisions on that `search_stack` told."""
+        words = (ctypes.c_uint64 * len(stack))(*stack)
+        if self.dll.sv_search_begin(-1 if bound is None else bound, words, len(stack), int(returns_every)):
             raise HarnessError((self.dll.sv_error() or b"").decode())
 
     def search_on(self, executions: int, milliseconds: int) -> int:
@@ -321,25 +316,23 @@ class Library:
         self.dll.sv_search_counts(ctypes.byref(counts))
         return counts
 
-    def search_stack(self) -> list[tuple[list[int], int]]:
-        """The decisions that the next execution begins with: alternatives, and which is taken."""
-        ids, at = ctypes.POINTER(ctypes.c_int32)(), ctypes.c_uint32()
-        told = []
-        for depth in range(self.dll.sv_search_depth()):
-            count = self.dll.sv_search_node(depth, ctypes.byref(ids), ctypes.byref(at))
-            told.append((ids[:count], at.value))
-        return told
+    def search_stack(self) -> list[int]:
+        """The decisions that the next execution begins with: numbers that mean something to the engine."""
+        count = ctypes.c_uint64()
+        words = self.dll.sv_search_stack(ctypes.byref(count))
+        if not words:
+            raise HarnessError("no memory for the stack of a search")
+        return list(words[: count.value])
 
-    def contended(self) -> list[int]:
-        """Locks, relative to the library, at which somebody looks to see whether anybody waits; 0: at any."""
-        locks = _U64P()
-        count = self.dll.sv_search_contended(ctypes.byref(locks))
-        return locks[:count]
+    def search_learned(self) -> list[int]:
+        """What searches of this program have learned: numbers that mean something to the engine."""
+        count = ctypes.c_uint64()
+        facts = self.dll.sv_search_learned(ctypes.byref(count))
+        return list(facts[: count.value])
 
-    def contend(self, locks: Sequence[int]) -> None:
-        """Know of these from the start."""
-        for lock in locks:
-            self.dll.sv_search_contend(lock)
+    def search_learn(self, facts: Sequence[int]) -> None:
+        """Know this from the start."""
+        self.dll.sv_search_learn((ctypes.c_uint64 * len(facts))(*facts), len(facts))
 
     # -- memory of the code under test --------------------------------------------------------------------
 

@@ -87,11 +87,13 @@ static void after_readers(const struct callback *callback)
 {
 	if (queued == CALLBACKS)
 		sv_bug("more RCU callbacks in a run than there is room for");
-	for (int32_t i = 0; i < sv_task_count; i++)
-		if (sv_tasks[i]->rcu_depth > 0 || sv_tasks[i]->preempt_count > 0) {
-			sv_note(SV_READER, (uint64_t)sv_tasks[i]->id, SV_LOOKS);
+	for (int32_t i = 0; i < sv_task_count; i++) {
+		bool is_reader = sv_tasks[i]->rcu_depth > 0 || sv_tasks[i]->preempt_count > 0;
+
+		sv_note(SV_READER, (uint64_t)sv_tasks[i]->id, is_reader ? SV_FINDS : SV_LOOKS);
+		if (is_reader)
 			note_reader(sv_tasks[i]);
-		}
+	}
 	sv_note(SV_CALLBACKS, 0, SV_CHANGES);
 	callbacks[queued++] = *callback;
 	settle();

@@ -216,7 +216,7 @@ enum sv_thing {
 	SV_WAITERS,   /* whether anybody waits for a lock, by its address */
 	SV_WORKS,     /* queued and running works, and who is idle */
 	SV_CALLBACKS, /* of RCU */
-	SV_READER,    /* how far the task of that id has come: it is looked at whether it is a reader */
+	SV_READER,    /* whether the task of that id is an RCU reader */
 	SV_SLOT,      /* of the program */
 	SV_REQUESTS,  /* to a CPU's interrupt */
 	SV_ANSWERS,   /* to a flush, by the id of the task that waits for them */
@@ -226,7 +226,8 @@ enum sv_thing {
 enum sv_use {
 	SV_LOOKS,
 	SV_ADDS, /* in an order that does not matter */
-	SV_CHANGES
+	SV_CHANGES,
+	SV_FINDS /* of SV_READER: looks, and it is one */
 };
 extern bool sv_is_ordered; /* somebody wants to know */
 void sv_note_use(enum sv_thing thing, uint64_t which, enum sv_use use);
@@ -313,11 +314,10 @@ enum sv_search_outcome {
 	SV_SEARCH_OVER,	  /* all was explored */
 	SV_SEARCH_PAUSED, /* as many executions as were asked for, or the time is over */
 	SV_SEARCH_NEW,	  /* the last execution is the first of its class: its journal and choices are there */
-	SV_SEARCH_NEWS,	  /* it turned out that somebody looks whether a lock is contended: begin again */
+	SV_SEARCH_NEWS,	  /* what was explored rests on an assumption that is wrong: begin again, knowing no class */
 	SV_SEARCH_FAILED, /* see sv_error */
 	SV_SEARCH_ON	  /* of one execution: on to the next */
 };
-struct sv_search_step { uint32_t at, count; }; /* a decision of a stack: the alternative taken, of how many */
 struct sv_search_counts { uint64_t complete, cut, deadlocks, gave_up, points, states; };
 
 /*
@@ -359,25 +359,24 @@ SV_EXPORT uint64_t sv_point_count(void);
 /* Where the library lies in this process: what an address of static storage is relative to. */
 SV_EXPORT uint64_t sv_base(void);
 /*
- * Explore the program of the last sv_load from the n decisions of `stack` on, changing none of the first n_kept; with at
- * most so many preemptions, or any number (negative). `returns_every`: SV_SEARCH_NEW after each execution that is
- * complete. An sv_load of anything else ends it. 0, or -1 with sv_error().
+ * Explore the program of the last sv_load, with at most so many preemptions, or any number (negative); from the decisions
+ * on that sv_search_stack told, if there are any. `returns_every`: SV_SEARCH_NEW after each execution that is complete. An
+ * sv_load ends it. 0, or -1 with sv_error().
  */
-SV_EXPORT int sv_search_begin(int32_t preemption_bound, const struct sv_search_step *stack, uint64_t n,
-			      uint64_t n_kept, int returns_every);
+SV_EXPORT int sv_search_begin(int32_t preemption_bound, const uint64_t *stack, uint64_t n_words, int returns_every);
 SV_EXPORT int sv_search_go(uint64_t executions, uint64_t milliseconds);
 SV_EXPORT void sv_search_end(void);
 /* The classes that are not new, instead of those known so far. */
 SV_EXPORT void sv_search_know(const uint64_t *known, uint64_t n);
 SV_EXPORT uint64_t sv_search_class(void); /* of the last execution; 0: it was cut */
 SV_EXPORT int sv_search_reason(void);	  /* why it ended: enum sv_reason */
+/* Of this search; less than before if it has begun again by itself. */
 SV_EXPORT void sv_search_counts(struct sv_search_counts *told);
-SV_EXPORT uint64_t sv_search_depth(void);
-/* A decision of the stack: its alternatives' ids, and which is next to be taken. */
-SV_EXPORT uint32_t sv_search_node(uint64_t depth, const int32_t **ids, uint32_t *at);
-/* Locks that are looked at for contention, relative to sv_base(); 0 stands for all. */
-SV_EXPORT uint32_t sv_search_contended(const uint64_t **locks);
-SV_EXPORT void sv_search_contend(uint64_t lock);
+/* The decisions that the next execution begins with; its words mean something to the engine. NULL: no memory. */
+SV_EXPORT const uint64_t *sv_search_stack(uint64_t *n_words);
+/* What searches of this program have learned of who shares what, to be told to one in another process. */
+SV_EXPORT const uint64_t *sv_search_learned(uint64_t *n);
+SV_EXPORT void sv_search_learn(const uint64_t *facts, uint64_t n);
 /* End the running run at its next point as SV_INTERRUPTED; from any thread, or a signal handler. */
 SV_EXPORT void sv_request_stop(void);
 /* From the next sv_load on callbacks return at once, nothing is recorded, and tasks run to their end or until they

@@ -191,10 +191,27 @@ void sv_migrations_arm(void);
 
 bool sv_order_begin(void);
 void sv_order_reset(void);
+void sv_order_fold(void); /* take in what was recorded since */
 uint64_t sv_order_state(bool with_occupancy);
 bool sv_order_has_news(void); /* a lock came to those that are looked at for contention */
+uint32_t sv_order_contended(const uint64_t **locks); /* those, relative to sv_base(); one of 0: all */
+void sv_order_contend(uint64_t lock);
 bool sv_order_is_full(void);  /* more was used than is kept apart: the numbers mean nothing */
 uint32_t sv_size_at(uint64_t address); /* of the object there */
+uint64_t sv_name_at(uint64_t address); /* its id and the place in it */
+const struct sv_task *sv_owner_of_stack(uint64_t address); /* NULL: it is on none */
+
+/* sharing.c */
+#define SV_LIBRARY_MOST (UINT64_C(1) << 32) /* no library is larger */
+bool sv_sharing_begin(void);
+bool sv_sharing_has_news(void);
+/* Whether the step that `task` is about to take concerns nobody else, as far as is known. */
+bool sv_is_step_private(const struct sv_task *task);
+void sv_sharing_step(const struct sv_task *task, bool is_private); /* it is taken: what it uses is watched */
+void sv_sharing_pause(void);
+void sv_sharing_memory(uint64_t address, int task, bool is_change);
+void sv_sharing_thing(uint64_t key, int task, bool is_change);
+void sv_sharing_all(void);
 
 extern bool sv_is_searching;
 /* The task to run next, or NULL; `task` ran last. */

@@ -22,7 +22,7 @@
 #define THING_SHIFT 56
 
 /* Things that only events name; those that notes name are in engine.h. */
-enum { FRAMES = SV_THINGS, PTE, TLB, OWNER };
+enum { FRAMES = SV_THINGS, PTE, TLB, OWNER, INVALIDATED, RETURNED, UNLISTED };
 
 struct location {
 	uint64_t key, changed;
@@ -39,6 +39,8 @@ static bool is_full;
 static struct sv_area locations, invalidations;
 static uint64_t run, location_count, invalidation_count;
 static uint64_t chains[TASK_IDS];
+static uint64_t sections[TASK_IDS]; /* the chain when the task last entered or left an RCU reader section, or may have */
+static int32_t user;		    /* the task whose event is folded */
 /* Sums over the invalidations, the returns of calls, and what came off a list, so far. */
 static uint64_t invalidated, returned, unlisted;
 static const struct sv_event *folded;
@@ -71,7 +73,7 @@ void sv_order_reset(void)
 	location_count = invalidation_count = 0;
 	invalidated = returned = unlisted = 0;
 	for (uint64_t id = 0; id < TASK_IDS; id++)
-		chains[id] = id;
+		chains[id] = sections[id] = id;
 	folded = sv_next_event;
 }
 
@@ -96,8 +98,17 @@ static struct location *location(uint64_t key)
 	return &table[at];
 }
 
+static void share(uint64_t key, bool is_change)
+{
+	if (key >> THING_SHIFT == SV_MEMORY)
+		sv_sharing_memory(key << 3, user, is_change);
+	else
+		sv_sharing_thing(key, user, is_change);
+}
+
 static uint64_t look(uint64_t chain, uint64_t key)
 {
+	share(key, false);
 	return mix(chain, location(key)->changed);
 }
 
@@ -105,7 +116,21 @@ static uint64_t change(uint64_t chain, uint64_t key)
 {
 	struct location *found = location(key);
 
+	share(key, true);
 	return found->changed = mix(chain, found->changed);
+}
+
+/* A sum that grows in an order that does not matter. */
+static void add(uint64_t *sum, int thing, uint64_t chain)
+{
+	share(key_of(thing, 0), true);
+	*sum += chain;
+}
+
+static uint64_t look_at_sum(uint64_t chain, int thing, uint64_t sum)
+{
+	share(key_of(thing, 0), false);
+	return mix(chain, sum);
 }
 
 /* Memory is told apart by aligned words. */
@@ -131,7 +156,7 @@ static void contend(uint64_t lock)
 	if (is_contended(lock))
 		return;
 	is_news = true;
-	sv_search_contend(sv_is_on_heap(lock) ? 0 : lock - sv_base());
+	sv_order_contend(sv_is_on_heap(lock) ? 0 : lock - sv_base());
 }
 
 static uint64_t covering(uint64_t chain, uint64_t page)
@@ -142,7 +167,7 @@ static uint64_t covering(uint64_t chain, uint64_t page)
 	for (uint64_t i = 0; i < invalidation_count; i++)
 		if (all[i].first <= page && page < all[i].last)
 			sum += all[i].chain;
-	return mix(chain, sum);
+	return look_at_sum(chain, INVALIDATED, sum);
 }
 
 static uint64_t invalidate(uint64_t chain, uint64_t first, uint64_t last)
@@ -152,7 +177,7 @@ static uint64_t invalidate(uint64_t chain, uint64_t first, uint64_t last)
 	is_full |= !sv_commit(&invalidations, (invalidation_count + 1) * sizeof(*all));
 	if (!is_full)
 		all[invalidation_count++] = (struct invalidation){ first, last, chain };
-	invalidated += chain;
+	add(&invalidated, INVALIDATED, chain);
 	return chain;
 }
 
@@ -171,14 +196,14 @@ static uint64_t call(uint64_t chain, const struct sv_event *event)
 	bool is_begin = event->kind == SV_API_BEGIN;
 
 	if (is_begin && !event->c) /* of vm_unmap_aliases: who has returned before it? */
-		chain = mix(chain, returned);
+		chain = look_at_sum(chain, RETURNED, returned);
 	for (uint64_t page = event->a; event->a && page < event->a + event->c; page++) {
 		chain = change(chain, key_of(OWNER, page));
 		chain = look(chain, key_of(PTE, page));
 	}
 	if (!is_begin) {
-		chain = mix(mix(chain, invalidated), unlisted);
-		returned += chain;
+		chain = look_at_sum(look_at_sum(chain, INVALIDATED, invalidated), UNLISTED, unlisted);
+		add(&returned, RETURNED, chain);
 	}
 	return chain;
 }
@@ -188,6 +213,7 @@ static void fold_barrier(uint16_t task, uint64_t chain)
 {
 	uint64_t all = 0;
 
+	sv_sharing_all();
 	chains[task] = chain;
 	for (uint64_t id = 0; id < TASK_IDS; id++)
 		all += mix(chains[id], id);
@@ -199,8 +225,10 @@ static uint64_t note(uint64_t chain, int thing, uint64_t which, uint64_t use)
 {
 	struct location *found;
 
-	if (thing == SV_READER)
-		return mix(chain, chains[which % TASK_IDS]);
+	if (thing == SV_READER) {
+		share(key_of(SV_READER, which), false);
+		return use == SV_FINDS ? mix(chain, sections[which % TASK_IDS]) : chain;
+	}
 	if (thing == SV_WAITERS && use == SV_LOOKS)
 		contend(which);
 	if (thing == SV_WAITERS && !is_contended(which))
@@ -212,14 +240,23 @@ static uint64_t note(uint64_t chain, int thing, uint64_t which, uint64_t use)
 	if (use == SV_CHANGES)
 		return change(chain, key_of(thing, which));
 	found = location(key_of(thing, which));
+	share(key_of(thing, which), true);
 	found->changed += chain;
 	return chain;
+}
+
+/* The task enters or leaves a reader section, or may do so. */
+static uint64_t bound_section(uint64_t chain)
+{
+	share(key_of(SV_READER, (uint64_t)user), true);
+	return sections[user] = chain;
 }
 
 static void fold(const struct sv_event *event)
 {
 	uint64_t chain = mix(chains[event->task], event->kind), a = event->a;
 
+	user = event->task;
 	switch (event->kind) {
 	case SV_NOTE:
 		chain = note(chains[event->task], (int)event->b >> 8, a, event->b & 0xff);
@@ -239,9 +276,17 @@ static void fold(const struct sv_event *event)
 		chain = use_memory(chain, a, 1, false);
 		break;
 	case SV_ATOMIC:
+		chain = use_memory(chain, a, 1, true);
+		break;
 	case SV_LOCK:
 	case SV_UNLOCK:
-		chain = use_memory(chain, a, 1, true);
+		chain = bound_section(use_memory(chain, a, 1, true));
+		break;
+	case SV_RCU_READ_LOCK:
+	case SV_RCU_READ_UNLOCK:
+	case SV_PREEMPT:
+	case SV_FLUSH_BEGIN:
+		chain = bound_section(chain);
 		break;
 	case SV_LOCK_WAIT:
 		if (!is_contended(a))
@@ -262,7 +307,7 @@ static void fold(const struct sv_event *event)
 		chain = change(chain, key_of(SV_REQUESTS, event->c));
 		break;
 	case SV_FLUSH_END:
-		chain = look(chain, key_of(SV_ANSWERS, event->task));
+		chain = bound_section(look(chain, key_of(SV_ANSWERS, event->task)));
 		break;
 	case SV_PTE_SET:
 	case SV_PTE_CLEAR:
@@ -270,20 +315,21 @@ static void fold(const struct sv_event *event)
 		chain = look(covering(change(chain, key_of(PTE, a)), a), key_of(SV_SPACE, a));
 		break;
 	case SV_TLB_READ:
-		chain = mix(look(look(chain, key_of(FRAMES, 0)), key_of(SV_SPACE, a)), returned);
+		chain = look(look(chain, key_of(FRAMES, 0)), key_of(SV_SPACE, a));
+		chain = look_at_sum(chain, RETURNED, returned);
 		/* fallthrough */
 	case SV_TLB_FILL:
 		chain = covering(look(change(chain, key_of(TLB, a << 8 | event->cpu)), key_of(PTE, a)), a);
 		break;
 	case SV_TLB_INVALIDATE:
-		chain = invalidate(chain, a, event->c);
+		chain = bound_section(invalidate(chain, a, event->c));
 		break;
 	case SV_SPACE_OUT:
 	case SV_SPACE_BACK:
 		chain = use_spaces(chain, event);
 		break;
 	case SV_LIST_DEL:
-		unlisted += chain;
+		add(&unlisted, UNLISTED, chain);
 		break;
 	case SV_API_BEGIN:
 	case SV_API_END:
@@ -300,7 +346,7 @@ static void fold(const struct sv_event *event)
 	chains[event->task] = chain;
 }
 
-static void fold_all(void)
+void sv_order_fold(void)
 {
 	while (folded < sv_next_event)
 		fold(folded++);
@@ -316,7 +362,7 @@ bool sv_order_is_full(void)
 	return is_full;
 }
 
-uint32_t sv_search_contended(const uint64_t **locks)
+uint32_t sv_order_contended(const uint64_t **locks)
 {
 	static const uint64_t every[1];
 
@@ -324,7 +370,7 @@ uint32_t sv_search_contended(const uint64_t **locks)
 	return is_every_lock_contended ? 1 : contended_count;
 }
 
-void sv_search_contend(uint64_t lock)
+void sv_order_contend(uint64_t lock)
 {
 	if (!lock || contended_count == CONTENDED)
 		is_every_lock_contended = true;
@@ -340,7 +386,7 @@ uint64_t sv_order_state(bool with_occupancy)
 {
 	uint64_t state = 0;
 
-	fold_all();
+	sv_order_fold();
 	for (int32_t i = 0; i < sv_task_count; i++) {
 		const struct sv_task *task = sv_tasks[i];
 		uint64_t one = mix(mix(chains[task->id], task->points), (uint64_t)task->id);

@@ -42,12 +42,12 @@ struct set {
 
 bool sv_is_searching;
 
-static struct sv_area node_area, id_area, script_area;
-static uint64_t node_count, id_count, script_count, base;
+static struct sv_area node_area, id_area, word_area;
+static uint64_t node_count, id_count;
 static uint64_t next_node; /* the first that has not been repeated in this execution */
 static int32_t bound;	   /* on preemptions; negative: none */
 static uint32_t preemptions;
-static bool is_cut, is_forced, is_epilogue, is_broken, is_exhausted, is_every_new;
+static bool is_cut, is_forced, is_epilogue, is_broken, is_exhausted, is_every_new, is_resumed;
 static struct set seen, classes;
 static struct sv_search_counts counts;
 static uint64_t class_hash;
@@ -157,6 +157,37 @@ static struct sv_task *go_on_with(struct node *node, uint64_t *points)
 	return sv_task_by_id(ids_of(node)[node->at]);
 }
 
+/* `task` takes a step where no execution has been. */
+static struct sv_task *watched(struct sv_task *task, bool is_private)
+{
+	if (bound < 0 && task) {
+		sv_order_fold(); /* what was before is not its doing */
+		sv_sharing_step(task, is_private);
+	}
+	return task;
+}
+
+/*
+ * One whose next step concerns nobody else: there is no need to try another. Where the task that ran last can go on
+ * that is asked of it alone.
+ */
+static struct sv_task *whoever_is_private(struct sv_task *task, bool is_free)
+{
+	const int32_t *enabled;
+	uint32_t n = sv_enabled_ids(&enabled);
+
+	if (bound >= 0)
+		return NULL;
+	if (!is_free)
+		return sv_is_step_private(task) ? task : NULL;
+	for (uint32_t i = 0; i < n; i++) {
+		task = sv_task_by_id(enabled[i]);
+		if (sv_is_step_private(task))
+			return task;
+	}
+	return NULL;
+}
+
 /* Grant as far as the next decision that is not simply to go on; the last is one, for what follows it is new. */
 static struct sv_task *repeat_to_next(struct sv_task *task, uint64_t *points)
 {
@@ -187,41 +218,59 @@ static struct sv_task *repeat(struct sv_task *task, bool is_free, uint64_t *poin
 	chosen = go_on_with(node, points);
 	if (!chosen || !chosen->is_enabled)
 		return break_off();
-	return next_node < node_count ? repeat_to_next(chosen, points) : chosen;
+	return next_node < node_count ? repeat_to_next(chosen, points) : watched(chosen, false);
 }
 
-static struct node *new_node(const struct sv_task *task, bool is_free, uint64_t state)
+/* One without alternatives yet; `n` will come. */
+static struct node *push_node(const struct node *what, uint32_t n)
 {
-	const int32_t *enabled;
-	uint32_t n = sv_enabled_ids(&enabled);
 	struct node *node;
-	int32_t *ids;
 
 	if (!sv_commit(&node_area, (node_count + 1) * sizeof(*node)) ||
-	    !sv_commit(&id_area, (id_count + n) * sizeof(*ids)))
+	    !sv_commit(&id_area, (id_count + n) * sizeof(int32_t)))
 		return NULL;
 	node = node_at(node_count++);
-	*node = (struct node){ sv_points, state, id_count, n, 0, 0, preemptions, is_free };
+	*node = *what;
+	node->first = id_count;
+	node->count = n;
+	id_count += n;
+	next_node = node_count;
+	return node;
+}
+
+/* The task that ran last first, then the others by their ids. */
+static struct node *new_node(const struct sv_task *task, bool is_free, uint64_t state)
+{
+	struct node what = { .points = sv_points, .state = state, .preemptions = preemptions, .is_free = is_free };
+	const int32_t *enabled;
+	uint32_t n = sv_enabled_ids(&enabled);
+	struct node *node = push_node(&what, n);
+	int32_t *ids;
+
+	if (!node)
+		return NULL;
 	ids = ids_of(node);
 	if (!is_free)
 		*ids++ = task->id;
 	for (uint32_t i = 0; i < n; i++)
 		if (is_free || enabled[i] != task->id)
 			*ids++ = enabled[i];
-	id_count += n;
-	next_node = node_count;
 	return node;
 }
 
-/* A decision that a saved stack has. */
-static bool take_script(struct node *node)
+/* No other need be tried. Where the task that ran last can go on there is no decision. */
+static struct sv_task *take_private(struct sv_task *task, bool is_free)
 {
-	const struct sv_search_step *step = (const struct sv_search_step *)script_area.start + node_count - 1;
+	struct node what = { .points = sv_points, .preemptions = preemptions, .is_free = true };
+	struct node *node;
 
-	if (step->count != node->count || step->at >= node->count)
-		return false;
-	node->at = node->idle = step->at;
-	return true;
+	if (is_free) {
+		node = push_node(&what, 1);
+		if (!node)
+			return break_off();
+		*ids_of(node) = task->id;
+	}
+	return watched(task, true);
 }
 
 /* Whether the step that led here changed nothing; then all that can go on may have to be run into its wait. */
@@ -240,32 +289,33 @@ static bool was_idle(uint64_t state)
 static struct sv_task *decide_anew(struct sv_task *task, bool is_free, uint64_t *points)
 {
 	const int32_t *enabled;
-	bool is_scripted = node_count < script_count;
+	struct sv_task *private;
 	struct node *node;
 	uint64_t state;
 
 	*points = may_preempt() ? 1 : SV_NEVER;
 	if (sv_enabled_ids(&enabled) == 1)
-		return sv_task_by_id(enabled[0]);
+		return watched(sv_task_by_id(enabled[0]), false);
+	sv_order_fold(); /* what the last step used may be news, but not of the next */
+	private = whoever_is_private(task, is_free);
+	if (private)
+		return take_private(private, is_free);
 	if (!is_free && !may_preempt())
 		return task;
 	state = key_now(task, is_free, preemptions);
-	if (!is_scripted && was_idle(state)) {
+	if (was_idle(state)) {
 		*points = SV_NEVER;
+		sv_sharing_pause();
 		return is_cut ? NULL : sv_task_by_id(enabled[0]);
 	}
-	if (!is_scripted && bound >= 0 && was_seen_with_more(task, is_free)) {
-		is_cut = true;
-		return NULL;
-	}
-	if (!insert(&seen, state) && !is_scripted) {
+	if ((bound >= 0 && was_seen_with_more(task, is_free)) || !insert(&seen, state)) {
 		is_cut = true;
 		return NULL;
 	}
 	node = new_node(task, is_free, state);
-	if (!node || (is_scripted && !take_script(node)))
+	if (!node)
 		return break_off();
-	return go_on_with(node, points);
+	return watched(go_on_with(node, points), false);
 }
 
 struct sv_task *sv_search_choose(struct sv_task *task, uint64_t *points)
@@ -288,8 +338,7 @@ struct sv_task *sv_search_choose(struct sv_task *task, uint64_t *points)
 /* Move on to the next execution; false if there is none. */
 static bool advance(void)
 {
-	script_count = 0;
-	while (node_count > base) {
+	while (node_count) {
 		struct node *node = node_at(node_count - 1);
 
 		if (++node->at < node->count)
@@ -298,6 +347,14 @@ static bool advance(void)
 		node_count--;
 	}
 	return false;
+}
+
+static void start_over(void)
+{
+	node_count = id_count = 0;
+	clear(&seen);
+	memset(&counts, 0, sizeof(counts));
+	sv_sharing_begin();
 }
 
 /* ---------------------------------------------------------------- executions */
@@ -328,6 +385,7 @@ static enum sv_search_outcome execute(void)
 	next_node = 0;
 	preemptions = 0;
 	is_cut = is_forced = is_epilogue = false;
+	sv_sharing_pause();
 	sv_begin_run();
 	reason = sv_run_tasks();
 	sv_draws(&drawn);
@@ -341,9 +399,15 @@ static enum sv_search_outcome execute(void)
 		return SV_SEARCH_FAILED;
 	if (reason == SV_INTERRUPTED && !is_cut)
 		return SV_SEARCH_PAUSED;
+	sv_order_fold();
+	sv_sharing_pause();
 	class_hash = is_cut ? 0 : sv_order_state(false);
-	if (sv_order_has_news())
+	if (sv_order_has_news() || (sv_sharing_has_news() && is_resumed))
 		return SV_SEARCH_NEWS;
+	if (sv_sharing_has_news()) {
+		start_over();
+		return SV_SEARCH_ON;
+	}
 	count();
 	is_exhausted = !advance();
 	if (is_cut || !(insert(&classes, class_hash) || is_every_new))
@@ -378,28 +442,63 @@ int sv_search_go(uint64_t executions, uint64_t milliseconds)
 	return is_exhausted ? SV_SEARCH_OVER : SV_SEARCH_PAUSED;
 }
 
-int sv_search_begin(int32_t preemption_bound, const struct sv_search_step *stack, uint64_t n, uint64_t n_kept,
-		    int returns_every)
+static bool take_stack(const uint64_t *words, uint64_t n)
+{
+	for (uint64_t i = 0; i + 4 <= n;) {
+		struct node what = { .points = words[i], .preemptions = (uint32_t)words[i + 1] };
+		uint64_t count = words[i + 3];
+		struct node *node;
+
+		what.is_free = words[i + 1] >> 32;
+		what.at = what.idle = (uint32_t)words[i + 2];
+		i += 4;
+		node = what.at < count && count <= n - i ? push_node(&what, (uint32_t)count) : NULL;
+		if (!node)
+			return false;
+		while (count--)
+			*(ids_of(node) + node->count - 1 - count) = (int32_t)words[i++];
+	}
+	return true;
+}
+
+const uint64_t *sv_search_stack(uint64_t *n_words)
+{
+	uint64_t *word;
+
+	if (!sv_commit(&word_area, (node_count * 4 + id_count + 1) * sizeof(*word)))
+		return NULL;
+	word = (uint64_t *)word_area.start;
+	for (uint64_t i = 0; i < node_count; i++) {
+		const struct node *node = node_at(i);
+
+		*word++ = node->points;
+		*word++ = node->preemptions | (uint64_t)node->is_free << 32;
+		*word++ = node->at;
+		*word++ = node->count;
+		for (uint32_t n = 0; n < node->count; n++)
+			*word++ = (uint64_t)ids_of(node)[n];
+	}
+	*n_words = (uint64_t)(word - (uint64_t *)word_area.start);
+	return (uint64_t *)word_area.start;
+}
+
+int sv_search_begin(int32_t preemption_bound, const uint64_t *stack, uint64_t n_words, int returns_every)
 {
 	bool has_memory = node_area.start ||
 			  (sv_reserve(&node_area, 0, NODES_RESERVED) && sv_reserve(&id_area, 0, NODES_RESERVED) &&
-			   sv_reserve(&script_area, 0, NODES_RESERVED));
+			   sv_reserve(&word_area, 0, NODES_RESERVED));
 
 	sv_search_end();
-	if (!has_memory || !sv_order_begin() || !sv_commit(&script_area, n * sizeof(*stack) + 1)) {
-		sv_set_error("no memory for a search");
+	if (has_memory)
+		start_over();
+	if (!has_memory || !sv_order_begin() || !sv_sharing_begin() || !take_stack(stack, n_words)) {
+		sv_set_error("no memory for a search, or a stack that is none");
 		return -1;
 	}
-	if (n)
-		memcpy(script_area.start, stack, n * sizeof(*stack));
-	clear(&seen);
 	bound = preemption_bound;
-	base = n_kept;
-	script_count = n;
-	node_count = id_count = 0;
 	is_every_new = returns_every;
+	is_resumed = n_words > 0;
 	is_broken = is_exhausted = false;
-	memset(&counts, 0, sizeof(counts));
 	sv_set_plan(NULL, 0, 0);
 	sv_is_searching = sv_is_ordered = true;
 	return 0;
@@ -431,18 +530,4 @@ void sv_search_counts(struct sv_search_counts *told)
 {
 	*told = counts;
 	told->states = seen.count;
-}
-
-uint64_t sv_search_depth(void)
-{
-	return node_count;
-}
-
-uint32_t sv_search_node(uint64_t depth, const int32_t **ids, uint32_t *at)
-{
-	const struct node *node = node_at(depth);
-
-	*ids = ids_of(node);
-	*at = node->at;
-	return node->count;
 }
