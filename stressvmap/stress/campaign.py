@@ -17,11 +17,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from stressvmap.errors import ConfigError
 from stressvmap.result import RunResult
 from stressvmap.sched.search import Decision
 from stressvmap.stress.campaign_state import CampaignState, Junction, read_state, write_state
-from stressvmap.stress.explore import BOUNDED, Coverage, Explorer, ExploreSpec, Progress, Share
+from stressvmap.stress.explore import BOUNDED, DPOR, Coverage, ExploreSpec, Progress, Share
 from stressvmap.stress.explore_jobs import Crew
+from stressvmap.stress.explore_tree import TreeExplorer, explorer_of
 from stressvmap.stress.watchdog import STALL_SECONDS
 
 SLICE_SECONDS = 1.0
@@ -55,11 +57,14 @@ class Campaign:
         """Several processes: how long one may make no step. One process is watched by whoever runs it."""
         self.should_stop = should_stop
         self.on_progress = on_progress
-        self.explorer = Explorer(spec)
+        self.explorer = explorer_of(spec)
+        if isinstance(self.explorer, TreeExplorer) and jobs > 1:
+            raise ConfigError(f"--jobs {jobs}: a tree is explored by one process, which knows what was seen")
         saved = read_state(state_path, spec, self.explorer.digest) if state_path is not None else None
         self.is_resumed = saved is not None
         self.state = saved or CampaignState()
         self.explorer.runtime.contended.update(self.state.contended)
+        self.explorer.know(self.state.coverage)
         self.is_stopped = False
         """By the user."""
         self._deadline = float("inf")
@@ -100,7 +105,7 @@ class Campaign:
         """The exploration as a run's result."""
         state, spec = self.state, self.spec
         coverage = state.coverage
-        is_bounded = spec.mode == BOUNDED
+        is_bounded = spec.preemptions is not None
         result = RunResult(
             command="explore",
             version=self.explorer.version.NAME,
@@ -128,7 +133,8 @@ class Campaign:
             "complete_executions": coverage.complete,
             "cut_executions": coverage.cut,
             "deadlocks": coverage.deadlocks,
-            "classes": len(coverage.classes) if is_bounded else coverage.complete,
+            "classes": coverage.complete if spec.mode == DPOR else len(coverage.classes),
+            **({"states": coverage.states} if isinstance(self.explorer, TreeExplorer) else {}),
             **{f"preemptions_{bound}": count for bound, count in sorted(coverage.by_bound.items())},
         }
         result.metrics = {"flush_calls": coverage.flush_calls, "unmap_aliases_calls": coverage.aliases_calls}
@@ -247,7 +253,7 @@ class Campaign:
 
     def _first_shares(self) -> list[Share]:
         state = self.state
-        if self.jobs == 1:
+        if self.jobs == 1 or isinstance(self.explorer, TreeExplorer):
             return [Share(bound=state.bound)]
         if self.spec.mode == BOUNDED:
             coverage, shares = self.explorer.split(state.bound)

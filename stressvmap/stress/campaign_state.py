@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from stressvmap.errors import ConfigError
 from stressvmap.result import Finding
 from stressvmap.sched.search import Decision
-from stressvmap.stress.explore import Coverage, ExploreSpec, Share, spec_dict
+from stressvmap.stress.explore import COUNTS, Coverage, ExploreSpec, Share, spec_dict
 from stressvmap.stress.schedule_file import parse
 from stressvmap.version import __version__
 
 KIND: Final = "stressvmap-explore-state"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 BYTES_MAX: Final = 1 << 30
 
 
@@ -76,7 +76,7 @@ def write_state(state: CampaignState, spec: ExploreSpec, version_digest: str, pa
             for path, junction in state.junctions.items()
         ],
         "coverage": {
-            **{name: getattr(coverage, name) for name in _COUNTS},
+            **{name: getattr(coverage, name) for name in COUNTS},
             "by_bound": sorted(coverage.by_bound.items()),
             "classes": sorted(coverage.classes),
             "findings": [asdict(finding) for finding in coverage.findings.values()],
@@ -135,12 +135,10 @@ def _require_same(theirs: object, ours: dict[str, Any], path: Path) -> None:
     )
 
 
-_COUNTS: Final = tuple(item.name for item in fields(Coverage) if item.type == "int")
-
-
 def _share_dict(share: Share) -> dict[str, Any]:
     stack = [[d.chosen, d.draws, d.done, d.backtrack] for d in share.stack]
-    return {"stack": stack, "base": share.base, "bound": share.bound}
+    told = {"stack": stack, "base": share.base, "bound": share.bound}
+    return {**told, "decisions": share.decisions, "learned": share.learned}
 
 
 def _share_of(data: dict[str, Any]) -> Share:
@@ -148,7 +146,7 @@ def _share_of(data: dict[str, Any]) -> Share:
         Decision(int(chosen), [[int(n), int(value)] for n, value in draws], _ints(done), _ints(backtrack))
         for chosen, draws, done, backtrack in data["stack"]
     ]
-    return Share(stack, int(data["base"]), int(data["bound"]))
+    return Share(stack, int(data["base"]), int(data["bound"]), _ints(data["decisions"]), _ints(data["learned"]))
 
 
 def _ints(values: list[Any]) -> list[int]:
@@ -158,7 +156,7 @@ def _ints(values: list[Any]) -> list[int]:
 def _state_of(data: dict[str, Any], path: Path) -> CampaignState:
     told = data["coverage"]
     coverage = Coverage()
-    for name in _COUNTS:
+    for name in COUNTS:
         setattr(coverage, name, int(told[name]))
     coverage.by_bound = {int(bound): int(count) for bound, count in told["by_bound"]}
     coverage.classes = set(_ints(told["classes"]))

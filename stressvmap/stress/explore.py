@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.errors import ConfigError, HarnessError
-from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.result import Finding
 from stressvmap.runtime.runtime import DEADLOCK, STEPS_MAX
@@ -175,6 +174,9 @@ class Explorer:
         self._search: Search = SourceDpor(self.tasks)
         self._coverage = Coverage()
         self.is_running = False
+
+    def know(self, coverage: Coverage) -> None:
+        """What another sitting has seen; by source-DPOR nothing is seen twice."""
 
     def begin(self, share: Share) -> None:
         """Take on a share. Raises ConfigError if its decisions cannot be carried out."""

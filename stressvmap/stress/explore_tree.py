@@ -50,6 +50,8 @@ class TreeExplorer:
         self.digest = version.digest
         self._share = Share()
         self._counted = SearchCounts()
+        self._learned: list[int] = []
+        """By the searches of this process."""
         self.is_running = False
 
     def know(self, coverage: Coverage) -> None:
@@ -63,7 +65,7 @@ class TreeExplorer:
         library = self.backend.library
         self.backend.reset(self.spec.program)
         bound = None if self.spec.preemptions is None else share.bound
-        library.search_learn(share.learned)
+        library.search_learn(share.learned or self._learned)
         library.search(bound, share.decisions)
 
     def go_on(self, is_over: Callable[[int], bool], must_halt: Callable[[], bool]) -> Progress:
@@ -75,14 +77,16 @@ class TreeExplorer:
             outcome = self._search(coverage.executions, is_over)
             if outcome == SEARCH_NEWS:
                 library.search_know([])
-                return Progress(Coverage(), None, contended={(len(library.search_learned()), LEARNED)})
+                self._learned = library.search_learned()
+                return Progress(Coverage(), None, contended={(len(self._learned), LEARNED)})
             self._count(coverage)
             if outcome == SEARCH_NEW:
                 self._judge(coverage)
             has_more = outcome != SEARCH_OVER
+        self._learned = library.search_learned()
         if not has_more:
             return Progress(coverage, None)
-        rest = Share(bound=self._share.bound, decisions=library.search_stack(), learned=library.search_learned())
+        rest = Share(bound=self._share.bound, decisions=library.search_stack(), learned=self._learned)
         return Progress(coverage, rest)
 
     def close(self) -> None:

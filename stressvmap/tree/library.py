@@ -331,7 +331,7 @@ class Library:
         return list(facts[: count.value])
 
     def search_learn(self, facts: Sequence[int]) -> None:
-        """Know this from the start."""
+        """Know this from the start, and nothing else."""
         self.dll.sv_search_learn((ctypes.c_uint64 * len(facts))(*facts), len(facts))
 
     # -- memory of the code under test --------------------------------------------------------------------

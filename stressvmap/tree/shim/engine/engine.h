@@ -221,6 +221,7 @@ enum sv_thing {
 	SV_REQUESTS,  /* to a CPU's interrupt */
 	SV_ANSWERS,   /* to a flush, by the id of the task that waits for them */
 	SV_SPACE,     /* whether address space is out, by page */
+	SV_EVERYTHING, /* all that any task does, and who keeps which CPU */
 	SV_THINGS
 };
 enum sv_use {
@@ -374,7 +375,10 @@ SV_EXPORT int sv_search_reason(void);	  /* why it ended: enum sv_reason */
 SV_EXPORT void sv_search_counts(struct sv_search_counts *told);
 /* The decisions that the next execution begins with; its words mean something to the engine. NULL: no memory. */
 SV_EXPORT const uint64_t *sv_search_stack(uint64_t *n_words);
-/* What searches of this program have learned of who shares what, to be told to one in another process. */
+/*
+ * What searches have learned of who shares what; and that this is known, and nothing else, before the next begins.
+ * It is of one program.
+ */
 SV_EXPORT const uint64_t *sv_search_learned(uint64_t *n);
 SV_EXPORT void sv_search_learn(const uint64_t *facts, uint64_t n);
 /* End the running run at its next point as SV_INTERRUPTED; from any thread, or a signal handler. */

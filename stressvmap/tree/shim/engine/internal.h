@@ -196,6 +196,7 @@ uint64_t sv_order_state(bool with_occupancy);
 bool sv_order_has_news(void); /* a lock came to those that are looked at for contention */
 uint32_t sv_order_contended(const uint64_t **locks); /* those, relative to sv_base(); one of 0: all */
 void sv_order_contend(uint64_t lock);
+void sv_order_forget(void); /* of these */
 bool sv_order_is_full(void);  /* more was used than is kept apart: the numbers mean nothing */
 uint32_t sv_size_at(uint64_t address); /* of the object there */
 uint64_t sv_name_at(uint64_t address); /* its id and the place in it */

@@ -156,7 +156,7 @@ static void contend(uint64_t lock)
 	if (is_contended(lock))
 		return;
 	is_news = true;
-	sv_order_contend(sv_is_on_heap(lock) ? 0 : lock - sv_base());
+	sv_order_contend(!lock || sv_is_on_heap(lock) ? 0 : lock - sv_base());
 }
 
 static uint64_t covering(uint64_t chain, uint64_t page)
@@ -208,12 +208,13 @@ static uint64_t call(uint64_t chain, const struct sv_event *event)
 	return chain;
 }
 
-/* Nothing is independent of it. */
+/* Nothing is independent of it, nor who waits for a lock and so keeps a CPU. */
 static void fold_barrier(uint16_t task, uint64_t chain)
 {
 	uint64_t all = 0;
 
 	sv_sharing_all();
+	contend(0);
 	chains[task] = chain;
 	for (uint64_t id = 0; id < TASK_IDS; id++)
 		all += mix(chains[id], id);
@@ -259,6 +260,10 @@ static void fold(const struct sv_event *event)
 	user = event->task;
 	switch (event->kind) {
 	case SV_NOTE:
+		if (event->b >> 8 == SV_EVERYTHING) {
+			fold_barrier(event->task, chain);
+			return;
+		}
 		chain = note(chains[event->task], (int)event->b >> 8, a, event->b & 0xff);
 		break;
 	case SV_READ:
@@ -368,6 +373,12 @@ uint32_t sv_order_contended(const uint64_t **locks)
 
 	*locks = is_every_lock_contended ? every : contended;
 	return is_every_lock_contended ? 1 : contended_count;
+}
+
+void sv_order_forget(void)
+{
+	contended_count = 0;
+	is_every_lock_contended = false;
 }
 
 void sv_order_contend(uint64_t lock)

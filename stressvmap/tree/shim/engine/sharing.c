@@ -9,6 +9,8 @@
  * has used what any execution shares. A place is named so that it is the same in each execution: memory by the object,
  * known by who allocated it as the how manieth.
  */
+#include <string.h>
+
 #include "internal.h"
 
 #define PLACES ((size_t)1 << 16)
@@ -231,6 +233,13 @@ const uint64_t *sv_search_learned(uint64_t *n)
 
 void sv_search_learn(const uint64_t *facts, uint64_t n)
 {
+	if (place_area.start || sv_sharing_begin()) {
+		memset(place_area.start, 0, PLACES * sizeof(struct place));
+		memset(step_area.start, 0, STEPS * sizeof(uint64_t));
+	}
+	place_count = step_count = 0;
+	is_everything_shared = false;
+	sv_order_forget();
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t name = facts[i] & NAME_MASK;
 		struct place *place;
