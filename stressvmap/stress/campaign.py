@@ -64,7 +64,9 @@ class Campaign:
         self.is_resumed = saved is not None
         self.state = saved or CampaignState()
         self.explorer.runtime.contended.update(self.state.contended)
-        self.explorer.know(self.state.coverage)
+        self.explorer.know(self.state.coverage, self.state.seen)
+        self._is_begun = False
+        """A share was: what the explorer has seen is of this sitting."""
         self.is_stopped = False
         """By the user."""
         self._deadline = float("inf")
@@ -97,6 +99,7 @@ class Campaign:
         now = time.monotonic()
         self.state.seconds = self._seconds_before + now - self._began
         if self.state_path is not None:
+            self.state.seen = self.explorer.seen() if self._is_begun else self.state.seen
             write_state(self.state, self.spec, self.explorer.digest, self.state_path)
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - now
@@ -169,6 +172,7 @@ class Campaign:
         while self._more():
             share = state.pending[0]
             explorer.begin(share)
+            self._is_begun = True
             while True:
                 progress = explorer.go_on(self._slice(), self._must_halt)
                 self._take(state.pending.pop(0), progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64decode, b64encode
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -50,6 +51,8 @@ class CampaignState:
     junctions: dict[tuple[int, ...], Junction] = field(default_factory=dict)
     """By the tasks that lead there."""
     coverage: Coverage = field(default_factory=Coverage)
+    seen: bytes = b""
+    """Of a tree: states of the first pending share that need not be gone on with, 8 bytes each; when it was written."""
     seconds: float = 0.0
     """Of all sittings."""
 
@@ -83,6 +86,7 @@ def write_state(state: CampaignState, spec: ExploreSpec, version_digest: str, pa
             "schedules": {key: json.loads(saved.to_json()) for key, saved in coverage.schedules.items()},
             "not_run": coverage.not_run,
         },
+        "seen": b64encode(state.seen).decode(),
         "seconds": round(state.seconds, 3),
     }
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -177,5 +181,6 @@ def _state_of(data: dict[str, Any], path: Path) -> CampaignState:
             for way, enabled, asleep, asked in data["junctions"]
         },
         coverage=coverage,
+        seen=b64decode(data["seen"]),
         seconds=float(data["seconds"]),
     )

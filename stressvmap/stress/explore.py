@@ -175,8 +175,12 @@ class Explorer:
         self._coverage = Coverage()
         self.is_running = False
 
-    def know(self, coverage: Coverage) -> None:
-        """What another sitting has seen; by source-DPOR nothing is seen twice."""
+    def know(self, coverage: Coverage, seen: bytes) -> None:
+        """What another sitting has seen: these searches see nothing twice, and need not know."""
+
+    def seen(self) -> bytes:
+        """What another sitting should know: nothing."""
+        return b""
 
     def begin(self, share: Share) -> None:
         """Take on a share. Raises ConfigError if its decisions cannot be carried out."""

@@ -52,21 +52,30 @@ class TreeExplorer:
         self._counted = SearchCounts()
         self._learned: list[int] = []
         """By the searches of this process."""
+        self._seen = b""
+        """By the sitting before."""
         self.is_running = False
 
-    def know(self, coverage: Coverage) -> None:
-        """What another sitting has seen is not new."""
+    def know(self, coverage: Coverage, seen: bytes) -> None:
+        """What another sitting has seen is not new: classes, and states of the share that is left."""
         self.backend.library.search_know(sorted(coverage.classes))
+        self._seen = seen
+
+    def seen(self) -> bytes:
+        """The states of the share at hand that need not be gone on with, for another sitting."""
+        return self.backend.library.search_seen()
 
     def begin(self, share: Share) -> None:
         """Take on a share. Raises ConfigError if its decisions cannot be carried out."""
         self._share = share
-        self._counted = SearchCounts()
         library = self.backend.library
         self.backend.reset(self.spec.program)
         bound = None if self.spec.preemptions is None else share.bound
         library.search_learn(share.learned or self._learned)
         library.search(bound, share.decisions)
+        library.search_see(self._seen if share.decisions else b"")
+        self._seen = b""
+        self._counted = library.search_counts()
 
     def go_on(self, is_over: Callable[[int], bool], must_halt: Callable[[], bool]) -> Progress:
         """Explore until the share is, or `is_over` (asked with the executions run) or `must_halt` says so."""

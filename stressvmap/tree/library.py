@@ -158,6 +158,8 @@ class Library:
         declare("sv_search_reason", ctypes.c_int)
         declare("sv_search_counts", None, ctypes.POINTER(SearchCounts))
         declare("sv_search_stack", _U64P, _U64P)
+        declare("sv_search_seen", pointer, _U64P)
+        declare("sv_search_see", None, ctypes.c_char_p, u64)
         declare("sv_search_learned", _U64P, _U64P)
         declare("sv_search_learn", None, pointer, u64)
 
@@ -323,6 +325,18 @@ class Library:
         if not words:
             raise HarnessError("no memory for the stack of a search")
         return list(words[: count.value])
+
+    def search_seen(self) -> bytes:
+        """The states that were seen, 8 bytes each."""
+        count = ctypes.c_uint64()
+        states = self.dll.sv_search_seen(ctypes.byref(count))
+        if not states:
+            raise HarnessError("no memory for the states of a search")
+        return ctypes.string_at(states, 8 * count.value)
+
+    def search_see(self, states: bytes) -> None:
+        """After `search`: that these were seen, too."""
+        self.dll.sv_search_see(states, len(states) // 8)
 
     def search_learned(self) -> list[int]:
         """What searches of this program have learned: numbers that mean something to the engine."""

@@ -193,7 +193,10 @@ def main(library: str, n: int) -> None:
             cut += searched.cut
             if complaint:
                 wrong += 1
-                print(f"program {number}, points {'all' if points_all else 'marked'}: {complaint}: {job.tasks}", flush=True)
+                print(
+                    f"program {number}, points {'all' if points_all else 'marked'}: {complaint}: {job.tasks}",
+                    flush=True,
+                )
     print(f"{compared} compared, {skipped} had too many interleavings, {wrong} differ")
     print(f"{interleavings} interleavings; {classes} classes, {complete} executions complete, {cut} cut")
 

@@ -14,6 +14,7 @@ from stressvmap.stress import subject
 from stressvmap.stress.campaign import Campaign
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.explore import Coverage, ExploreSpec
+from stressvmap.stress.judge import Judge
 from stressvmap.stress.small_program import program_from_text
 from tests.tree.kernel_sources import archive
 from tests.tree.trees import needs_compiler
@@ -48,13 +49,15 @@ def test_the_unbounded_search_shows_each_class_that_two_preemptions_show(tree: s
     assert bounded.by_bound[0] < bounded.by_bound[1] < bounded.by_bound[2]
 
 
-def test_a_finding_in_a_tree_replays_with_the_same_journal(tree: str) -> None:
+def test_a_finding_in_a_tree_is_found_again_when_its_schedule_is_replayed(tree: str) -> None:
     spec = spec_of(tree, MAP_AND_FLUSH)
     schedules = explored(spec).schedules
     assert schedules
     executor = Executor(subject.load(tree), spec.scenario)
+    judge = Judge()
     for saved in schedules.values():
-        assert executor.replay(saved.program, saved.schedule).journal.digest() == saved.journal_digest
+        done = executor.replay(saved.program, saved.schedule)
+        assert saved.fingerprint in {found.fingerprint for found in judge.execution(done.journal).violations}
     executor.close()
 
 
@@ -72,7 +75,8 @@ def test_an_exploration_of_a_tree_goes_on_where_it_was_left(tree: str, tmp_path:
         sittings += 1
         assert sittings < 100
     coverage = campaign.state.coverage
-    assert sittings > 2
+    assert sittings >= 2
+    assert (coverage.complete, coverage.cut, coverage.states) == (whole.complete, whole.cut, whole.states)
     assert coverage.classes == whole.classes
     assert {key: found.count for key, found in coverage.findings.items()} == {
         key: found.count for key, found in whole.findings.items()

@@ -373,6 +373,9 @@ SV_EXPORT uint64_t sv_search_class(void); /* of the last execution; 0: it was cu
 SV_EXPORT int sv_search_reason(void);	  /* why it ended: enum sv_reason */
 /* Of this search; less than before if it has begun again by itself. */
 SV_EXPORT void sv_search_counts(struct sv_search_counts *told);
+/* The states that were seen, and that these were, too, after sv_search_begin. */
+SV_EXPORT const uint64_t *sv_search_seen(uint64_t *n);
+SV_EXPORT void sv_search_see(const uint64_t *states, uint64_t n);
 /* The decisions that the next execution begins with; its words mean something to the engine. NULL: no memory. */
 SV_EXPORT const uint64_t *sv_search_stack(uint64_t *n_words);
 /*

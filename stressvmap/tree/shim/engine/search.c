@@ -516,6 +516,26 @@ void sv_search_know(const uint64_t *known, uint64_t n)
 		insert(&classes, known[i]);
 }
 
+const uint64_t *sv_search_seen(uint64_t *n)
+{
+	uint64_t *word;
+
+	if (!sv_commit(&word_area, (seen.count + 1) * sizeof(*word)))
+		return NULL;
+	word = (uint64_t *)word_area.start;
+	for (size_t i = 0; i < seen.size; i++)
+		if (seen.numbers[i])
+			*word++ = seen.numbers[i];
+	*n = seen.count;
+	return (uint64_t *)word_area.start;
+}
+
+void sv_search_see(const uint64_t *states, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		insert(&seen, states[i]);
+}
+
 uint64_t sv_search_class(void)
 {
 	return class_hash;
