@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What `stressvmap show` prints of a journal: one line an event, filters, and the timeline formats of other viewers.
 
-Pure functions over a Journal; the command line opens files and prints. Not this file's business: what is wrong with
-what the events tell (checks/), and the story of one violation.
+Pure functions over a Journal. What is wrong with what it tells is for checks/, the story of a violation for columns.py.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.TREE_INSERT: "inserts {e.object} into the {e.b} tree",
     ev.TREE_ERASE: "erases {e.object} from the {e.b} tree",
     ev.TREE_FIND: "looks up page {e.c:#x} in the {e.b} tree: {e.object}",
-    ev.WORK_QUEUE: "queues work {e.b}",
+    ev.WORK_QUEUE: "queues work {e.b}{e.in_vain}",
     ev.WORK_BEGIN: "work {e.b} begins",
     ev.WORK_END: "work {e.b} ends",
     ev.MIGRATED: "migrates from CPU {e.a} to CPU {e.c}",
@@ -153,9 +152,8 @@ class _Words:
         self._classes = classes
 
     def _object(self, number: int) -> str:
-        if not number:
-            return "NULL"
-        return f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & _OBJECT_NUMBER}"
+        name = f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & _OBJECT_NUMBER}"
+        return name if number else "NULL"
 
     @property
     def object(self) -> str:
@@ -168,6 +166,10 @@ class _Words:
     @property
     def b_object(self) -> str:
         return f"{self.b or 'object'} {self.a >> _OBJECT_SHIFT}.{self.a & _OBJECT_NUMBER}"
+
+    @property
+    def in_vain(self) -> str:
+        return ": it is queued already" if self.c else ""
 
     @property
     def field(self) -> str:
@@ -268,9 +270,7 @@ def _count_pages(count: int) -> str:
 
 # -- filters ----------------------------------------------------------------------------------------------
 
-_RANGE_TEXT: Final = re.compile(
-    r"(?P<unit>pages:)?(?P<start>0[xX][0-9a-fA-F]+|[0-9]+)-(?P<end>0[xX][0-9a-fA-F]+|[0-9]+)"
-)
+_RANGE_TEXT: Final = re.compile(r"(?P<unit>pages:)?(?P<start>0x[0-9a-f]+|[0-9]+)-(?P<end>0x[0-9a-f]+|[0-9]+)", re.I)
 
 
 def parse_range(text: str) -> PageRange:

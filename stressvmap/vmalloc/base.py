@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Generic, TypeVar
+from typing import ClassVar, Final
 
 from stressvmap.errors import HarnessError
 from stressvmap.journal.events import (
@@ -26,12 +26,11 @@ from stressvmap.kernel.areas import BUSY, FREE, LAZY, VmapArea, VmapTree
 from stressvmap.kernel.kernel import Kernel
 from stressvmap.kernel.lists import ListHead
 from stressvmap.kernel.locks import DEFINE_MUTEX, DEFINE_SPINLOCK
-from stressvmap.kernel.machine import Machine
-from stressvmap.kernel.percpu import PerCpu
+from stressvmap.kernel.percpu import PerCpu, PerCpuPointer
 from stressvmap.kernel.struct import AtomicLong, OnStack
 from stressvmap.kernel.workqueue import Work
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
-from stressvmap.runtime.access import CHANGES, LOOKS
+from stressvmap.runtime.access import LOOKS
 from stressvmap.vmalloc.known import Known
 from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue, VmStruct
 
@@ -70,32 +69,6 @@ class Geometry:
     """lazy_max_pages(), 0: the kernel's formula."""
 
 
-T = TypeVar("T")
-
-
-class Cell(Generic[T]):
-    """A per-CPU pointer variable: not announced, for only its CPU is to touch it."""
-
-    __slots__ = ("_value", "cpu", "machine", "name")
-
-    def __init__(self, machine: Machine, name: str, cpu: int, value: T) -> None:
-        self.machine = machine
-        self.name = name
-        self.cpu = cpu
-        self._value = value
-
-    @property
-    def value(self) -> T:
-        """What it points to."""
-        self.machine.runtime.note((self.name, self.cpu), LOOKS)
-        return self._value
-
-    @value.setter
-    def value(self, value: T) -> None:
-        self.machine.runtime.note((self.name, self.cpu), CHANGES)
-        self._value = value
-
-
 class Vmalloc:
     """The vmap layer on one machine. Subclass a version, never this."""
 
@@ -127,9 +100,7 @@ class Vmalloc:
         self.purge_vmap_area_root = VmapTree(machine, LAZY, self.purge_vmap_area_lock)
         self.vmap_lazy_nr = AtomicLong(machine, "vmap_lazy_nr")
         self.vmap_block_queue: PerCpu[VmapBlockQueue] = PerCpu(machine, "vmap_block_queue", self._make_queue)
-        self.ne_fit_preload_node: PerCpu[Cell[VmapArea | None]] = PerCpu(
-            machine, "ne_fit_preload_node", lambda cpu: Cell(machine, "ne_fit_preload_node", cpu, None)
-        )
+        self.ne_fit_preload_node: PerCpuPointer[VmapArea] = PerCpuPointer(machine, "ne_fit_preload_node")
         self.drain_vmap_work = Work("drain_vmap_work", self.drain_vmap_area_work)
         self.vmap_notify_list: list[Callable[[], int]] = []
         self.free_vmap_area_root.add_boot_space(self.VMALLOC_START, self.VMALLOC_END)
@@ -209,7 +180,7 @@ class Vmalloc:
         for tree in (self.vmap_area_root, self.purge_vmap_area_root, self.free_vmap_area_root):
             for area in tree.areas():
                 record(AUDIT_AREA, area.start_raw() >> PAGE_SHIFT, tree.name, area.end_raw() >> PAGE_SHIFT)
-        reached = {cell.value for _, cell in self.ne_fit_preload_node.instances()}
+        reached: set[object] = set(self.ne_fit_preload_node.values())
         reached |= {area.values.get("vm") for area in self.vmap_area_root.areas()}
         for struct in list(self.machine.live.values()):
             if isinstance(struct, (VmapBlock, VmapArea, VmStruct)) and struct not in reached:

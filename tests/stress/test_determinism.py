@@ -23,9 +23,9 @@ GOLDEN_SEED = 2023
 GOLDEN_EXECUTION = 4
 
 GOLDEN = {
-    "v6.4": "19aff2506bdb7adb360cff66a2b6f69ddd1f97b9b80d7197d08c510850c1835b",
-    "rfc-3of3": "60bd0a6ecf2151dc5c71182556c39d54b7fc7bb3a08ea7162a0b7473432104cd",
-    "v6.5": "c0c19e007a64f9c3a0546d55eefc9b6d7ef7b6457c81c981eca8440300ea6647",
+    "v6.4": "c7b125b373d7476b4032c6fabae371799d41ab7ebfa6c03faf1156cc9b529c98",
+    "rfc-3of3": "d46b4ce0da1ad8263e345865e73ac92a129e060baf68a35f91675ab18df337f2",
+    "v6.5": "aa234eb255d4cf9de7cc27f177e02f97b0dde4eb95e430efb82efe9c9fd873ed",
 }
 """SHA-256 of the journal of that execution.
 
@@ -35,13 +35,13 @@ test prints, in the commit that causes it, and say so in its message. They are t
 """
 
 GOLDEN_BY_STRATEGY = {
-    "random": "4e2207ee420bc921333feb9182cead40578ab2ede02fecd41f0e3f223b1c8f85",
-    "sticky": "5c0184b280658d02344106b192424c0cabfbc1a99547799668ba978c3fa55566",
-    "pct:3": "3876ccffbeb22804d76474ad86ffa0b34eac16ed142d1d6daa14a47d4a4b1f76",
-    "switch-points": "4f796b8dd00db6663c2e55a1309cbffbea19b9074ff3f787249a3f813785bdc3",
-    "pos": "82f92537231639775d0ce801a93a16750651f6a62227ce48abf63bbdd8d890dd",
-    "surw": "0aaa8c9ff46d53bbc40900e20b890744b1ba6580e7c5e0564cfbc2e755e887ee",
-    "round-robin": "cc6896eefc007d67e9b7575a5be4894df13f76db014146d23aedd86b0424d100",
+    "random": "aac1256ce2441e86de6f2f81755bce6582e21f4cb9e326ef0b85646d8d966625",
+    "sticky": "838f36ef620093faff3f8152fe79296d07a194287ea22a135e2a4117644423cd",
+    "pct:3": "0f639224e011cc9a34450d0843b022a1237f55d90147dedb9f82a8ff09fb9349",
+    "switch-points": "104b27b72cefb9bff780c887d1c2ff32472648e6b1a83c52229b148c2b252b7d",
+    "pos": "f2918c5f6692e19dc6a9edcb926e27651fec2bb6da686d3e3ffcd2c787ee481d",
+    "surw": "54485454569202956f3de39927a04fc6620bc09bc087d83b48f0b2ae30244223",
+    "round-robin": "199fe963c57a5a55a91ed13c474ab3a7d091c38d5b86957ecf64c2edb69032b9",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 
