@@ -173,7 +173,7 @@ def _explore(
         os._exit(STALLED_STATUS)
 
     shown = _Shown(is_quiet=is_quiet or is_json)
-    with Interrupt() as interrupt:
+    with Interrupt(ends_at_once=True) as interrupt:
         campaign = Campaign(
             spec,
             jobs=jobs,

@@ -13,7 +13,6 @@ from loguru import logger
 from rich.text import Text
 
 from stressvmap.cli import run_folder
-from stressvmap.cli.interrupt import raising
 from stressvmap.cli.options import Json, Out, Quiet, Verbose
 from stressvmap.cli.output import complain, log_to, print_lines, print_object, start_log
 from stressvmap.errors import ConfigError
@@ -102,7 +101,7 @@ def _run(saved: SavedSchedule, version: str, then: Strategy | None, stall_second
             print_object({**told, "inconclusive": [where]})
         os._exit(DIVERGED)
 
-    with raising(), Watchdog(executor, stall_seconds, give_up):
+    with Watchdog(executor, stall_seconds, give_up):
         told = replay_saved(saved, executor, version=version, then=then)
     executor.close()
     logger.info("{} points, {} operations, ended: {}", told.points, told.operations, told.reason)

@@ -14,11 +14,11 @@ import typer
 from loguru import logger
 from rich.text import Text
 
-from stressvmap.cli.interrupt import STOPPED_STATUS, Interrupt
+from stressvmap.cli.interrupt import Interrupt
 from stressvmap.cli.options import Json, Quiet, Verbose
 from stressvmap.cli.output import complain, print_lines, print_object, start_log
 from stressvmap.cli.replay import StallSeconds
-from stressvmap.errors import ConfigError
+from stressvmap.errors import STOPPED_STATUS, ConfigError
 from stressvmap.result import INCONCLUSIVE, SCHEMA, VIOLATED
 from stressvmap.stress.schedule_file import read_schedule, write_schedule
 from stressvmap.stress.shrink import Shown, Shrinker, Shrunk, Size
@@ -68,7 +68,7 @@ def shrink(
         complain(f"{where}; the best so far is in {target}" if progress.is_written else where)
         os._exit(STALLED_STATUS)
 
-    with Interrupt() as interrupt:
+    with Interrupt(ends_at_once=True) as interrupt:
         shrinker = Shrinker(
             saved, seconds=seconds, tries=tries, stop=interrupt, on_better=progress.better, on_try=progress.tried
         )

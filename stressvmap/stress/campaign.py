@@ -35,7 +35,7 @@ of which has to find its footprints again.
 class Campaign:
     """Explores `spec` until it is complete, or a budget is used up, or it is told to stop. `state` says how far it is.
 
-    `on_progress` is called about once a second, `on_finding` with each new fingerprint.
+    `on_progress` is called about once a second.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Campaign:
             share = state.pending[0]
             explorer.begin(share)
             while True:
-                progress = explorer.go_on(self._slice())
+                progress = explorer.go_on(self._slice(), self._must_halt)
                 self._take(state.pending.pop(0), progress)
                 if progress.rest is None or progress.contended:
                     break
@@ -178,6 +178,9 @@ class Campaign:
         end = min(time.monotonic() + SLICE_SECONDS, self._deadline)
         most = self._executions_max - self.state.coverage.executions
         return lambda executions: executions >= most or time.monotonic() >= end or self.should_stop() > 0
+
+    def _must_halt(self) -> bool:
+        return self.should_stop() > 0 or time.monotonic() >= self._deadline
 
     # -- several ------------------------------------------------------------------------------------------
 

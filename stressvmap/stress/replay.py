@@ -5,18 +5,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from stressvmap.checks.base import Violation
 from stressvmap.errors import ScheduleMismatch
 from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.runtime.strategy import Schedule, Strategy
+from stressvmap.scenario import Scenario
 from stressvmap.sched.replay import PrefixStrategy, ReplayStrategy
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.vmalloc import versions
+from stressvmap.vmalloc.base import Vmalloc
 
 RECURS: Final = 1
 DOES_NOT_RECUR: Final = 0
@@ -118,8 +120,15 @@ def replay(
     return told
 
 
+class Subject(Protocol):
+    """Who has run something: what of, and on which machine."""
+
+    version: type[Vmalloc]
+    scenario: Scenario
+
+
 def saved_from(
-    executor: Executor,
+    subject: Subject,
     program: Program,
     done: Execution,
     violation: Violation | None,
@@ -128,11 +137,11 @@ def saved_from(
     seed: int = 0,
     strategy: str = "",
 ) -> SavedSchedule:
-    """What `executor` has just run, as a schedule to keep for `violation`. `version` is what `--version` takes."""
+    """An execution of `subject`'s, as a schedule to keep for `violation`. `version` is what `--version` takes."""
     return SavedSchedule(
         version=versions.absolute(version, Path.cwd()),
-        version_digest=versions.digest(executor.version),
-        scenario=executor.scenario,
+        version_digest=versions.digest(subject.version),
+        scenario=subject.scenario,
         program=program,
         schedule=done.schedule,
         journal_digest=done.journal.digest(),

@@ -163,3 +163,27 @@ def test_a_version_that_loops_without_a_step_is_given_up_and_its_line_named(tmp_
     assert ended.returncode == 4
     assert "no step in 0.5 seconds" in ended.stderr
     assert "spins.py:8" in ended.stderr or "spins.py:7" in ended.stderr
+
+
+def test_a_second_ctrl_c_ends_it_at_once_even_in_a_version_that_loops(tmp_path: Path) -> None:
+    looping = SPINS.replace("            pass", "            open('loops', 'w').close()")
+    (tmp_path / "spins.py").write_text(looping)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stressvmap", "explore", "--version", "spins.py:Spins", *SMALL, "--out", "o"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "loops").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "\n"
+    assert process.stderr.readline().startswith("stopping")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == ""

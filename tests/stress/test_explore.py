@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from stressvmap.errors import ConfigError
 from stressvmap.scenario import Scenario
+from stressvmap.sched import exploring
 from stressvmap.stress.campaign import Campaign
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.explore import ExploreSpec
@@ -101,6 +103,50 @@ def test_two_processes_find_what_one_finds_and_count_the_same(preemptions: int |
     assert {key: found.count for key, found in one.findings.items()} == {
         key: found.count for key, found in two.findings.items()
     }
+
+
+@pytest.mark.parametrize("preemptions", [None, 1])
+def test_an_execution_that_was_given_up_halfway_is_the_next_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preemptions: int | None
+) -> None:
+    """Each sitting is stopped in the midst of an execution, a little later than the one before."""
+    monkeypatch.setattr(exploring, "HALT_EVERY", 29)
+    spec = spec_of("v6.5", TWO_MAPS_AND_FLUSH if preemptions is None else MAP_AND_FLUSH, preemptions)
+    whole = explored(spec).state.coverage
+    given_up = sittings = 0
+    is_complete = False
+    while not is_complete:
+        asked = 0
+
+        def should_stop() -> int:
+            nonlocal asked
+            asked += 1
+            return int(asked > 20 + sittings)
+
+        campaign = Campaign(spec, state_path=tmp_path / "s", should_stop=should_stop)
+        before = campaign.state.coverage.executions
+        campaign.run()
+        is_complete = campaign.is_complete
+        sittings += 1
+        given_up += isinstance(campaign.explorer.runtime.failure, exploring._Halt)
+        assert is_complete or campaign.state.coverage.executions > before
+    assert given_up > 1
+    coverage = campaign.state.coverage
+    assert (coverage.complete, coverage.cut, coverage.by_bound) == (whole.complete, whole.cut, whole.by_bound)
+    assert coverage.classes == whole.classes
+    assert {key: found.count for key, found in coverage.findings.items()} == {
+        key: found.count for key, found in whole.findings.items()
+    }
+
+
+def test_a_long_execution_is_given_up_when_the_time_is_over() -> None:
+    spec = spec_of("v6.5", "; ".join(["map 0 1; unmap 0"] * 20_000), steps_max=10**7)
+    campaign = Campaign(spec)
+    began = time.monotonic()
+    campaign.run(seconds=0.2)
+    assert time.monotonic() - began < 10, "it takes a minute"
+    assert campaign.state.coverage.executions == 0
+    assert campaign.result().exit_status == 4
 
 
 def test_an_exploration_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
