@@ -25,6 +25,20 @@ DOES_NOT_RECUR: Final = 0
 DIVERGED: Final = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How far a schedule led that ceased to fit and was gone on with: what came after says nothing about it."""
+
+    steps: int
+    """Scheduling points up to where it ceased to fit."""
+    operations: int
+    """Operations of the program that had begun by then ..."""
+    operations_in_all: int
+    """... of so many."""
+    then: str
+    """The strategy that decided the rest."""
+
+
 @dataclass(slots=True)
 class Replayed:
     """What the replay of a saved schedule came to."""
@@ -36,6 +50,8 @@ class Replayed:
     """Of that version's sources now."""
     mismatch: ScheduleMismatch | None = None
     """Where the schedule ceased to fit; None if all of it did."""
+    followed: Followed | None = None
+    """Where it was gone on from; None if all of it fitted, or it was given up."""
     journal: Journal | None = None
     """None if the execution was given up where the schedule ceased to fit."""
     journal_digest: str = ""
@@ -106,8 +122,9 @@ def replay(
     except ScheduleMismatch as mismatch:
         told.mismatch = mismatch
         return told
-    if isinstance(strategy, PrefixStrategy):
+    if isinstance(strategy, PrefixStrategy) and strategy.mismatch is not None:
         told.mismatch = strategy.mismatch
+        told.followed = _followed(executor, saved.program, strategy.mismatch.step, strategy.then.label)
     told.journal = done.journal
     told.journal_digest = done.journal.digest()
     told.schedule = done.schedule
@@ -118,6 +135,11 @@ def replay(
         first.setdefault(violation.fingerprint, violation)
     told.violations = list(first.values())
     return told
+
+
+def _followed(executor: Executor, program: Program, steps: int, then: str) -> Followed:
+    begun = sum(1 for starts in executor.backend.starts.values() for _, at in starts if at < steps)
+    return Followed(steps, begun, sum(len(task.ops) for task in program.tasks), then)
 
 
 class Subject(Protocol):
