@@ -19,6 +19,7 @@ from stressvmap.cli.options import Json, Out, Quiet, Verbose
 from stressvmap.cli.output import complain, log_to, print_lines, print_object, start_log
 from stressvmap.errors import ConfigError
 from stressvmap.journal.store import write
+from stressvmap.quantity import counted
 from stressvmap.report.columns import columns
 from stressvmap.report.saved import RESULT_FILE, to_json, write_atomically
 from stressvmap.result import CLEAN, INCONCLUSIVE, SCHEMA, VIOLATED
@@ -187,7 +188,9 @@ def _lines(told: Replayed, path: Path, wants_story: bool) -> Iterator[str]:
     saved, violation = told.saved, told.violation
     kept_for = f"{saved.check} {saved.fingerprint}" if saved.fingerprint else "kept for no violation"
     yield f"{path}: {told.version}, {saved.scenario.workload}, {kept_for}"
-    if not told.is_same_source:
+    if told.version != saved.version:
+        yield f"  version    another than it was found on ({saved.version})"
+    elif not told.is_same_source:
         digests = f"{saved.version_digest or 'not known'}; now {told.version_digest}"
         yield f"  source     not what it was when this was saved ({digests}): tried all the same"
     if told.mismatch is not None:
@@ -198,7 +201,7 @@ def _lines(told: Replayed, path: Path, wants_story: bool) -> Iterator[str]:
     followed = told.followed
     if followed is not None:
         yield (
-            f"  followed   for {followed.steps} of the {told.points} steps of this run, in which "
+            f"  followed   for {followed.steps} of the {counted(told.points, 'step')} of this run, in which "
             f"{followed.operations} of {followed.operations_in_all} operations had begun; "
             f"the rest was decided {_THEN if followed.then == FollowStrategy().label else f'by {followed.then}'}"
         )
@@ -213,7 +216,8 @@ def _lines(told: Replayed, path: Path, wants_story: bool) -> Iterator[str]:
         if other is not violation:
             yield f"  besides    {other.mechanism.text()} ({other.fingerprint})"
     journal = {True: "the same", False: "another", None: "not known what it was"}[told.is_same_journal]
-    yield f"  journal    {journal} (sha256 {told.journal_digest[:12]}), {told.points} steps, ended: {told.reason}"
+    steps = counted(told.points, "step")
+    yield f"  journal    {journal} (sha256 {told.journal_digest[:12]}), {steps}, ended: {told.reason}"
     if wants_story and violation is not None:
         yield ""
         yield from columns(told.journal, violation)

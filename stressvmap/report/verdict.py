@@ -21,6 +21,7 @@ from stressvmap.checks import lock_times
 from stressvmap.checks.registry import CHECK_NAMES
 from stressvmap.config import CONTROLLED, THREADS
 from stressvmap.errors import ConfigError
+from stressvmap.quantity import counted
 from stressvmap.report.columns import columns_in
 from stressvmap.report.saved import CONFIG_FILE, Summary
 from stressvmap.report.table import by_version, table
@@ -205,10 +206,10 @@ def program() -> str:
 def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
     debts = sum(int(run.metrics.get("obligations_checked", 0)) for run in runs)
     parts = [
-        _counted(sum(run.schedules for run in runs), "execution"),
-        _counted(sum(run.operations for run in runs), "operation"),
-        _counted(sum(run.flushes for run in runs), "flush", "flushes"),
-        f"{debts:,} page debts at the return of vm_unmap_aliases" if debts else "",
+        counted(sum(run.schedules for run in runs), "execution"),
+        counted(sum(run.operations for run in runs), "operation"),
+        counted(sum(run.flushes for run in runs), "flush", "flushes"),
+        f"{counted(debts, 'page debt')} at the return of vm_unmap_aliases" if debts else "",
         f"{sum(run.seconds for run in runs):.1f} s",
     ]
     yield Text(f"  checked: {', '.join(part for part in parts if part)}")
@@ -216,7 +217,7 @@ def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
         yield Text(f"  covered: {_covered(runs[0].coverage)}")
     repeated = sum(run.repeated for run in runs)
     if repeated and not any(run.inconclusive for run in runs):
-        yield Text(f"  {_counted(repeated, 'schedule')} run twice: the same journal each time")
+        yield Text(f"  {counted(repeated, 'schedule')} run twice: the same journal each time")
     windows: dict[str, list[int]] = {}
     for run in runs:
         for name, (opened, entered) in run.windows.items():
@@ -237,10 +238,6 @@ def _covered(coverage: Mapping[str, Any]) -> str:
         f"pairs of points that met; the next execution shows another journal with probability "
         f"{coverage['unseen_estimate']:.3f} ({low:.3f} to {high:.3f}; Good-Turing, no proof)"
     )
-
-
-def _counted(count: int, singular: str, plural: str = "") -> str:
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def _not_run(runs: Sequence[RunResult]) -> Iterator[Text]:

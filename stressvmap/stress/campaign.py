@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from stressvmap.quantity import counted
 from stressvmap.result import RunResult
 from stressvmap.sched.search import Decision
 from stressvmap.stress.campaign_state import CampaignState, Junction, read_state, write_state
@@ -144,7 +145,8 @@ class Campaign:
         coverage, state = self.state.coverage, self.state
         reasons = []
         if coverage.gave_up:
-            reasons.append(f"{coverage.gave_up} executions reached steps_max ({self.spec.scenario.steps_max} steps)")
+            gave_up = counted(coverage.gave_up, "execution")
+            reasons.append(f"{gave_up} reached steps_max ({self.spec.scenario.steps_max})")
         if not state.is_complete and not self.is_stopped:
             reasons.append("a budget ended it before everything was explored")
         if not coverage.flush_calls and state.is_complete:

@@ -76,7 +76,7 @@ def test_show_prints_a_line_an_event_and_filters(command: Command, journal: Path
     assert whole.status == 0
     assert len(whole.out.splitlines()) == len(events) + 1
     some = command("show", journal, "--event", "pte_clear", "--cpu", "0")
-    assert f"of {len(events)} events shown" in some.out
+    assert f"of {len(events):,} events shown" in some.out
     assert len(some.out.splitlines()) < 40
     ran = command("show", journal, "--event", "flush_end", "--json")
     assert {entry["kind"] for entry in ran.object["events"]} == {"flush_end"}

@@ -82,7 +82,7 @@ def test_a_schedule_that_does_not_fit_exits_4_and_names_the_step(command: Comman
 def test_a_prefix_is_gone_on_with(command: Command, file: Path, strategy: list[str]) -> None:
     ran = command("replay", file, "--version", "v6.5", "--prefix", *strategy)
     assert ran.status == 0
-    assert "source     not what it was when this was saved" in ran.out
+    assert "version    another than it was found on (v6.4)" in ran.out
     followed = re.search(
         r"  followed   for (\d+) of the (\d+) steps of this run, .*; the rest was decided (.*)\n", ran.out
     )

@@ -194,7 +194,7 @@ def _no_state(data: dict[str, Any]) -> None:
     ("damage", "told"),
     [
         (_other_program, "another program"),
-        (_other_sources, "another version_digest"),
+        (_other_sources, "for version v6.5 as its sources were then"),
         (_no_coverage, "damaged"),
         (_no_stack, "damaged"),
         (_no_state, "no state"),
