@@ -29,6 +29,8 @@ from stressvmap.result import CLEAN, INCONCLUSIVE, VIOLATED, Finding, RunResult
 
 STORY_LINES_MAX: Final = 24
 """Of a story; the whole of it is in result.json."""
+REPEATS_MIN: Final = 0.95
+"""Above it the estimate of what is unseen says that executions do not repeat, and no more."""
 _STYLES: Final = {VIOLATED: "bold red", INCONCLUSIVE: "bold yellow", CLEAN: "bold green"}
 
 
@@ -233,10 +235,18 @@ def _covered(coverage: Mapping[str, Any]) -> str:
     """What of the space of executions was seen, and how much of it probably was not."""
     about = "" if coverage["sampled_one_in"] == 1 else "about "
     low, high = coverage["unseen_low"], coverage["unseen_high"]
+    pairs = f"{counted(coverage['distinct_pairs'], 'pair')} of points met on one object"
+    if coverage.get("last_new_pair_at", -1) >= 0:
+        pairs += (
+            f", the last new one in execution {coverage['last_new_pair_at']} "
+            f"({coverage['new_pairs_expected']:.2g} new to be expected of the next)"
+        )
+    if coverage["unseen_estimate"] > REPEATS_MIN:
+        return f"{pairs}; hardly two executions were alike by happens-before, so nothing can be said of those not seen"
     return (
-        f"{about}{coverage['distinct_journals']:,} journals distinct by happens-before, {coverage['distinct_pairs']:,} "
-        f"pairs of points that met; the next execution shows another journal with probability "
-        f"{coverage['unseen_estimate']:.3f} ({low:.3f} to {high:.3f}; Good-Turing, no proof)"
+        f"{about}{counted(coverage['distinct_journals'], 'journal')} distinct by happens-before; the next execution "
+        f"shows another with probability {coverage['unseen_estimate']:.3f} ({low:.3f} to {high:.3f}; Good-Turing, no "
+        f"proof); {pairs}"
     )
 
 

@@ -29,7 +29,7 @@ from stressvmap.vmalloc.planted import WalksDyingBlocks
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
 from tests.checks.recording import BLOCK, Recording
-from tests.model.mutants import LocksListFirst, ReusesDirtySpace, SleepsInReader
+from tests.model.mutants import AccountsBeforeClear, LocksListFirst, ReusesDirtySpace, SleepsInReader
 from tests.model.world import (
     ALIASES,
     PAUSE,
@@ -147,6 +147,17 @@ def data_race() -> Told:
     return outcome.journal, Violation("data-race", mechanism, message, steps[-1], steps)
 
 
+def collected_before_the_clear() -> Told:
+    """A planted bug: the call that collected the range, and flushed it too early, is part of the story."""
+    outcome = scripted(
+        AccountsBeforeClear,
+        on(0, map_(0, 4), map_(1, 2), unmap(0)),
+        on(1, ALIASES, PAUSE, ALIASES),
+        script=[Run(1, until_in("vb_free", ev.PTE_CLEAR)), Run(2, until_pause), Run(1), Run(2)],
+    )
+    return first(outcome, "stale-after-unmap-aliases")
+
+
 CASES: dict[str, Callable[[], Told]] = {
     "row-36-full-block": full_block,
     "row-36-on-three-cpus": full_block_on_three_cpus,
@@ -157,6 +168,7 @@ CASES: dict[str, Callable[[], Told]] = {
     "deadlock": deadlock,
     "range-computed-unlocked": unlocked_range,
     "data-race": data_race,
+    "collected-before-the-clear": collected_before_the_clear,
 }
 
 

@@ -35,13 +35,13 @@ test prints, in the commit that causes it, and say so in its message. They are t
 """
 
 GOLDEN_BY_STRATEGY = {
-    "random": "aac1256ce2441e86de6f2f81755bce6582e21f4cb9e326ef0b85646d8d966625",
-    "sticky": "838f36ef620093faff3f8152fe79296d07a194287ea22a135e2a4117644423cd",
-    "pct:3": "0f639224e011cc9a34450d0843b022a1237f55d90147dedb9f82a8ff09fb9349",
-    "switch-points": "104b27b72cefb9bff780c887d1c2ff32472648e6b1a83c52229b148c2b252b7d",
-    "pos": "f2918c5f6692e19dc6a9edcb926e27651fec2bb6da686d3e3ffcd2c787ee481d",
-    "surw": "54485454569202956f3de39927a04fc6620bc09bc087d83b48f0b2ae30244223",
-    "round-robin": "199fe963c57a5a55a91ed13c474ab3a7d091c38d5b86957ecf64c2edb69032b9",
+    "random": "1b8c7912b02cd4959d9e594e77fa336af67b66dd0a5281aa5221c0bb63f69c3f",
+    "sticky": "23a0283edeada4a30a7595335cfa03a56846090dcbb341b42ec12dcd0580e20c",
+    "pct:3": "1412d281f731ded51ac943c4aa8821d14332e32f7630b42efbcf92287bd52274",
+    "switch-points": "730c80909d554654a7b828e52a5180434d9ca057a18fb548aca8a9b17cd5fa84",
+    "pos": "093690f3183e1ea889256584e2dd8caafc31dec2af651d45b9776c1a9f32c1ea",
+    "surw": "49a513321eb56bcde9969658a595d3e3f56d8f3c32aa433afa4899176ee028f0",
+    "round-robin": "4f9bce3d61402fafc4a2266c313f6e72e822bc501bdb45db3a696ebfc4de79c4",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 
