@@ -9,9 +9,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from stressvmap.cli.interrupt import STOPPED_STATUS, Interrupt
+from stressvmap.cli.interrupt import Interrupt
 from stressvmap.cli.options import Json, Quiet, Verbose
 from stressvmap.cli.output import complain, print_object, print_raw, start_log
+from stressvmap.errors import STOPPED_STATUS
 from stressvmap.result import SCHEMA
 from stressvmap.scenario import Scenario
 from stressvmap.stress.conform import Conformance, Pair, Seen, conform, side_by_side

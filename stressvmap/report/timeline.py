@@ -96,7 +96,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.TREE_INSERT: "inserts {e.object} into the {e.b} tree",
     ev.TREE_ERASE: "erases {e.object} from the {e.b} tree",
     ev.TREE_FIND: "looks up page {e.c:#x} in the {e.b} tree: {e.object}",
-    ev.WORK_QUEUE: "queues work {e.b}",
+    ev.WORK_QUEUE: "queues work {e.b}{e.in_vain}",
     ev.WORK_BEGIN: "work {e.b} begins",
     ev.WORK_END: "work {e.b} ends",
     ev.WORK_FLUSHED: "has waited for the end of work {e.b}",
@@ -167,6 +167,10 @@ class _Words:
     @property
     def b_object(self) -> str:
         return f"{self.b or 'object'} {self.a >> _OBJECT_SHIFT}.{self.a & ((1 << _OBJECT_SHIFT) - 1)}"
+
+    @property
+    def in_vain(self) -> str:
+        return ": it is queued already" if self.c else ""
 
     @property
     def field(self) -> str:
@@ -267,9 +271,7 @@ def _count_pages(count: int) -> str:
 
 # -- filters ----------------------------------------------------------------------------------------------
 
-_RANGE_TEXT: Final = re.compile(
-    r"(?P<unit>pages:)?(?P<start>0[xX][0-9a-fA-F]+|[0-9]+)-(?P<end>0[xX][0-9a-fA-F]+|[0-9]+)"
-)
+_RANGE_TEXT: Final = re.compile(r"(?P<unit>pages:)?(?P<start>0x[0-9a-f]+|[0-9]+)-(?P<end>0x[0-9a-f]+|[0-9]+)", re.I)
 
 
 def parse_range(text: str) -> PageRange:

@@ -38,13 +38,13 @@ test prints, in the commit that causes it, and say so in its message. They are t
 """
 
 GOLDEN_BY_STRATEGY = {
-    "random": "4e2207ee420bc921333feb9182cead40578ab2ede02fecd41f0e3f223b1c8f85",
-    "sticky": "5c0184b280658d02344106b192424c0cabfbc1a99547799668ba978c3fa55566",
-    "pct:3": "3876ccffbeb22804d76474ad86ffa0b34eac16ed142d1d6daa14a47d4a4b1f76",
-    "switch-points": "4f796b8dd00db6663c2e55a1309cbffbea19b9074ff3f787249a3f813785bdc3",
-    "pos": "82f92537231639775d0ce801a93a16750651f6a62227ce48abf63bbdd8d890dd",
-    "surw": "0aaa8c9ff46d53bbc40900e20b890744b1ba6580e7c5e0564cfbc2e755e887ee",
-    "round-robin": "cc6896eefc007d67e9b7575a5be4894df13f76db014146d23aedd86b0424d100",
+    "random": "1b8c7912b02cd4959d9e594e77fa336af67b66dd0a5281aa5221c0bb63f69c3f",
+    "sticky": "23a0283edeada4a30a7595335cfa03a56846090dcbb341b42ec12dcd0580e20c",
+    "pct:3": "1412d281f731ded51ac943c4aa8821d14332e32f7630b42efbcf92287bd52274",
+    "switch-points": "730c80909d554654a7b828e52a5180434d9ca057a18fb548aca8a9b17cd5fa84",
+    "pos": "093690f3183e1ea889256584e2dd8caafc31dec2af651d45b9776c1a9f32c1ea",
+    "surw": "49a513321eb56bcde9969658a595d3e3f56d8f3c32aa433afa4899176ee028f0",
+    "round-robin": "4f9bce3d61402fafc4a2266c313f6e72e822bc501bdb45db3a696ebfc4de79c4",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 
