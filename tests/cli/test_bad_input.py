@@ -27,7 +27,7 @@ def assert_one_clear_line(ran: Ran, *parts: str) -> None:
     ("arguments", "parts"),
     [
         (["frobnicate"], ["frobnicate"]),
-        (["stres"], ["Did you mean 'stress'?"]),
+        (["stess"], ["Did you mean 'stress'?"]),
         (["stress", "--cpuss", "3"], ["--cpuss"]),
         (["stress", "--cpus", "four"], ["--cpus", "four", "integer"]),
         (["stress", "--cpus", "0"], ["--cpus 0", "not between 1 and 64"]),
