@@ -35,8 +35,8 @@ class Scenario:
     window_blocks: int = 24
     """Size of the vmalloc window [VMALLOC_START, VMALLOC_END), in blocks."""
     lazy_max: int = 24
-    """lazy_max_pages(): lazily freed pages above which the drain work is queued; 0: the kernel's formula for the
-    CPUs online.
+    """lazy_max_pages() with the CPUs online at the start: lazily freed pages above which the drain work is queued. It
+    follows the CPUs that come and go as the kernel's formula does; 0: that formula itself.
     """
     tasks_per_cpu: int = 1
     operations: int = 10
@@ -60,6 +60,8 @@ class Scenario:
     """Expected involuntary migrations per operation; 0 pins tasks."""
     hotplug_rate: float = 0.0
     """Expected CPUs that go offline or come back per operation; its tasks move, its per-CPU data stay."""
+    shrink_rate: float = 0.0
+    """Chance that the shrinkers run after a worker's operation; nothing where a version has none."""
     fault_rate: float = 0.02
     """Expected injected allocation failures per operation."""
     debug_pagealloc: bool = False
@@ -129,6 +131,7 @@ class Scenario:
             "cross_rate",
             "migration_rate",
             "hotplug_rate",
+            "shrink_rate",
             "fault_rate",
             "yield_rate",
         ):

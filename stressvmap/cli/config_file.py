@@ -16,6 +16,7 @@ from stressvmap.config import CONTROLLED, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.scenario import WORKLOADS, Scenario
 from stressvmap.sched.portfolio import DEFAULT, make_strategy
+from stressvmap.stress import subject
 from stressvmap.vmalloc import versions
 
 MAX_ALLOC_ADAPTED: Final = 64
@@ -110,7 +111,7 @@ class StressConfig:
     def validate(self) -> None:
         """Raise ConfigError for whatever would end a run before it began."""
         for name in self.versions:
-            versions.load(name)
+            subject.load(name)
         require_names("checks", self.checks, CHECK_NAMES, self.source, "--check")
         if isinstance(self.expect, tuple):
             require_names(
@@ -154,7 +155,7 @@ class StressConfig:
     def to_toml(self) -> str:
         """As a file that `--config` reads and that means the same."""
         top = {
-            "versions": [versions.absolute(name, Path.cwd()) for name in self.versions],
+            "versions": [subject.absolute(name, Path.cwd()) for name in self.versions],
             "workloads": self.workloads,
             "runtime": self.runtime,
             "strategy": self.strategy,
@@ -213,7 +214,7 @@ def read_stress_file(path: Path) -> StressConfig:
     file = parse(StressFile, table, shown)
     assert isinstance(file, StressFile)
     given: dict[str, Any] = {key: plain(getattr(file, key)) for key in file.model_fields_set - {"scenario", "workload"}}
-    given["versions"] = tuple(versions.absolute(name, path.parent) for name in file.versions)
+    given["versions"] = tuple(subject.absolute(name, path.parent) for name in file.versions)
     return StressConfig(
         source=shown,
         scenario=set_keys(file.scenario),

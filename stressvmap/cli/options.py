@@ -13,6 +13,7 @@ from stressvmap.checks.registry import EFFICIENCY_NAMES
 from stressvmap.errors import ConfigError
 from stressvmap.scenario import WORKLOADS
 from stressvmap.sched.portfolio import STRATEGIES
+from stressvmap.tree.version import is_tree, with_options
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output, nothing else.")]
 Verbose = Annotated[
@@ -41,7 +42,24 @@ Limits = Annotated[
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file; options given here take precedence.")]
 Versions = Annotated[
     list[str] | None,
-    typer.Option("--version", metavar="V", help="A version, or ./file.py:ClassName (repeatable). See `versions`."),
+    typer.Option(
+        "--version", metavar="V", help="A version, ./file.py:ClassName, or tree:PATH (repeatable). See `versions`."
+    ),
+]
+Patches = Annotated[
+    list[Path] | None,
+    typer.Option("--patch", metavar="FILE", help="Of tree: versions: apply this patch first (repeatable, in order)."),
+]
+Points = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|marked", help="Of tree: versions: switch at every access (default), or at marked ones and locks."
+    ),
+]
+Compiler = Annotated[str | None, typer.Option("--cc", metavar="gcc|clang", help="Of tree: versions: the compiler.")]
+KnownFile = Annotated[
+    Path | None,
+    typer.Option("--known", metavar="FILE", help="Of tree: versions: what they are known to break, as TOML."),
 ]
 Workloads = Annotated[
     list[str] | None,
@@ -81,6 +99,22 @@ Twice = Annotated[
     bool, typer.Option("--twice", help="Run each schedule twice and compare the journals (default: 5 % of them).")
 ]
 KeepJournals = Annotated[bool, typer.Option("--keep-journals", help="Keep the journal of every execution.")]
+
+
+def of_trees(
+    versions: Sequence[str] | None,
+    patches: Sequence[Path] | None,
+    points: str | None,
+    compiler: str | None,
+    known: Path | None,
+) -> tuple[str, ...] | None:
+    """The versions as given, those that are kernel trees with these options. Raises ConfigError if none is."""
+    told = [("patch", str(path)) for path in patches or ()]
+    told += [(key, str(value)) for key, value in (("points", points), ("cc", compiler), ("known", known)) if value]
+    named = tuple(versions or ())
+    if told and not any(is_tree(name) for name in named):
+        raise ConfigError(f"--{told[0][0]}: is for kernel trees, and no --version names one (tree:PATH)")
+    return tuple(with_options(name, told) if is_tree(name) else name for name in named) or None
 
 
 def limits_of(values: Sequence[str] | None) -> dict[str, float]:

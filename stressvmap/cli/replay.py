@@ -24,13 +24,13 @@ from stressvmap.result import CLEAN, INCONCLUSIVE, SCHEMA, VIOLATED
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.sched.follow import FollowStrategy
 from stressvmap.sched.portfolio import make_strategy
+from stressvmap.stress import subject
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.replay import DIVERGED, DOES_NOT_RECUR, RECURS, Replayed
 from stressvmap.stress.replay import replay as replay_saved
 from stressvmap.stress.schedule_file import SavedSchedule, read_schedule, write_schedule
 from stressvmap.stress.watchdog import Watchdog
 from stressvmap.version import __version__
-from stressvmap.vmalloc import versions
 
 COMMAND: Final = "replay"
 JOURNAL_FILE: Final = "replay.svj"
@@ -81,7 +81,7 @@ def replay(
     then: Strategy | None = None
     if prefix:
         then = FollowStrategy() if strategy is None else make_strategy(strategy, saved.seed)
-    told = _run(saved, versions.absolute(version, Path.cwd()) if version else "", then, stall_seconds, json)
+    told = _run(saved, subject.absolute(version, Path.cwd()) if version else "", then, stall_seconds, json)
     data = _object(told, schedule)
     if out is not None:
         _keep(told, run_folder.create(COMMAND, out), data)
@@ -93,7 +93,7 @@ def replay(
 
 
 def _run(saved: SavedSchedule, version: str, then: Strategy | None, stall_seconds: float, is_json: bool) -> Replayed:
-    executor = Executor(versions.load(version or saved.version), saved.scenario)
+    executor = Executor(subject.load(version or saved.version), saved.scenario)
 
     def give_up(where: str) -> None:
         complain(where)

@@ -13,7 +13,7 @@ from stressvmap.cli.toml_file import ScenarioTable, parse, plain, read_toml, req
 from stressvmap.config import SoakConfig
 from stressvmap.errors import ConfigError
 from stressvmap.scenario import WORKLOADS, Scenario
-from stressvmap.vmalloc import versions
+from stressvmap.stress import subject
 
 DRAWN: Final = ("workload", "cpus", "block_bits", "max_alloc", "tasks_per_cpu", "possible", "offline")
 """Keys of a scenario that a round draws."""
@@ -53,7 +53,7 @@ def read_soak_file(path: Path) -> SoakConfig:
             )
     given: dict[str, Any] = {key: plain(getattr(file, key)) for key in file.model_fields_set - {"scenario"}}
     config = replace(SoakConfig(scenario=Scenario(**keys)), **given)
-    config = replace(config, versions=tuple(versions.absolute(name, path.parent) for name in config.versions))
+    config = replace(config, versions=tuple(subject.absolute(name, path.parent) for name in config.versions))
     validate(config, shown)
     return config
 
@@ -61,7 +61,7 @@ def read_soak_file(path: Path) -> SoakConfig:
 def validate(config: SoakConfig, shown: str) -> None:
     """Raise ConfigError for whatever would end a round before it began."""
     for name in config.versions:
-        versions.load(name)
+        subject.load(name)
     require_names("workloads", config.workloads, WORKLOADS, shown, "")
     for number, bits in enumerate(config.block_bits):
         try:
@@ -79,5 +79,5 @@ def soak_to_toml(config: SoakConfig) -> str:
         key: value for key, value in asdict(config.scenario).items() if key not in DRAWN and value != defaults[key]
     }
     top = {key: value for key, value in asdict(config).items() if key != "scenario"}
-    top["versions"] = [versions.absolute(name, Path.cwd()) for name in config.versions]
+    top["versions"] = [subject.absolute(name, Path.cwd()) for name in config.versions]
     return to_toml({"": top, "scenario": scenario})

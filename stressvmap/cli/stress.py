@@ -32,6 +32,10 @@ COMMAND: Final = "stress"
 def stress(
     config: opt.Config = None,
     version: opt.Versions = None,
+    patch: opt.Patches = None,
+    points: opt.Points = None,
+    cc: opt.Compiler = None,
+    known: opt.KnownFile = None,
     workload: opt.Workloads = None,
     runtime: opt.Runtime = None,
     strategy: opt.Strategy = None,
@@ -66,6 +70,8 @@ def stress(
         stressvmap stress --version ./my_patch.py:MyPatch --seed 7
     Example: one execution again, that a finding named
         stressvmap stress --version v6.5 --workload fill-block --seed 11 --execution 10
+    Example: a kernel tree's own C, with a patch applied
+        stressvmap stress --version tree:~/linux --patch my.patch
     Example: let the operating system choose the switches
         stressvmap stress --version v6.4 --runtime threads
     Example: what `make stress` does
@@ -74,7 +80,7 @@ def stress(
     # long because each option is a parameter
     start_log(verbose, is_quiet=quiet)
     given = {
-        "versions": _tuple(version),
+        "versions": opt.of_trees(version, patch, points, cc, known),
         "workloads": _tuple(workload),
         "runtime": runtime,
         "strategy": strategy,

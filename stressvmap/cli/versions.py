@@ -9,9 +9,9 @@ import typer
 
 from stressvmap.cli.options import Json, Quiet, Verbose
 from stressvmap.cli.output import print_object, print_raw, start_log
+from stressvmap.known import Known
 from stressvmap.result import SCHEMA
 from stressvmap.vmalloc.base import Vmalloc
-from stressvmap.vmalloc.known import Known
 from stressvmap.vmalloc.versions import BUILT_IN, digest, load
 from stressvmap.vmalloc.versions import show as show_source
 

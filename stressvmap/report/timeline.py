@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What `stressvmap show` prints of a journal: one line an event, filters, and the timeline formats of other viewers.
 
-Pure functions over a Journal; the command line opens files and prints. Not this file's business: what is wrong with
-what the events tell (checks/), and the story of one violation.
+Pure functions over a Journal. Not this file's business: what is wrong in it (checks/), and the story of a violation.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from stressvmap.ranges import PAGE_SHIFT, PageRange
 Json = dict[str, Any]
 
 _OBJECT_SHIFT: Final = 20
+_OBJECT_NUMBER: Final = (1 << _OBJECT_SHIFT) - 1
 _ADDRESS_MASK: Final = (1 << 64) - 1
 
 _RANGE_KINDS: Final = frozenset({ev.FLUSH_ARGS, ev.UNMAP_BEGIN, ev.UNMAP_END, ev.TLB_INVALIDATE, ev.FLUSH_BEGIN,
@@ -100,7 +100,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.WORK_QUEUE: "queues work {e.b}",
     ev.WORK_BEGIN: "work {e.b} begins",
     ev.WORK_END: "work {e.b} ends",
-    ev.WORK_WAITED: "work {e.b} is over, which it waited for",
+    ev.WORK_FLUSHED: "has waited for the end of work {e.b}",
     ev.MIGRATED: "migrates from CPU {e.a} to CPU {e.c}",
     ev.FLUSH_ARGS: "asks for a flush of {e.pages}{e.reason}",
     ev.BUG: "BUG: {e.b}",
@@ -155,7 +155,7 @@ class _Words:
     def _object(self, number: int) -> str:
         if not number:
             return "NULL"
-        return f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & ((1 << _OBJECT_SHIFT) - 1)}"
+        return f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & _OBJECT_NUMBER}"
 
     @property
     def object(self) -> str:
@@ -167,7 +167,7 @@ class _Words:
 
     @property
     def b_object(self) -> str:
-        return f"{self.b or 'object'} {self.a >> _OBJECT_SHIFT}.{self.a & ((1 << _OBJECT_SHIFT) - 1)}"
+        return f"{self.b or 'object'} {self.a >> _OBJECT_SHIFT}.{self.a & _OBJECT_NUMBER}"
 
     @property
     def field(self) -> str:
@@ -501,7 +501,7 @@ def _slice_name(end_kind: int, b: int | str) -> str:
 
 def _hold_name(event: Event) -> str:
     inside = event[4]
-    return f"{event[5]} {inside >> _OBJECT_SHIFT}.{inside & ((1 << _OBJECT_SHIFT) - 1)}" if inside else str(event[5])
+    return f"{event[5]} {inside >> _OBJECT_SHIFT}.{inside & _OBJECT_NUMBER}" if inside else str(event[5])
 
 
 def _track_names(journal: Journal, tasks: Iterable[int], cpus: Iterable[int]) -> Iterator[Json]:

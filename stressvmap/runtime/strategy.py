@@ -57,6 +57,12 @@ class Strategy:
         """
         return None
 
+    def plan(self) -> Plan | None:
+        """After `begin`: what it would decide, if that does not depend on what happens. The two need not be the same
+        schedule, but each is a function of (seed, execution) alone.
+        """
+        return None
+
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """The task to run and for how many points (at least 1). `enabled` is not empty, ascending by id; each task's
         pending operation is on it.
@@ -66,6 +72,26 @@ class Strategy:
     def draw(self, n: int) -> int:
         """A number in [0, n)."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole execution's decisions in advance, for a backend that would rather not ask: at each decision the next
+    rank says which of the enabled tasks, in the order of their ids, and the next length for how many points.
+
+    Both start again when they are used up.
+    """
+
+    ranks: bytes
+    """32-bit numbers, in native byte order: enabled task number rank * n >> 32 of n."""
+    lengths: bytes
+    """32-bit numbers, at least 1. If `is_absolute`: numbers of points, ascending; a grant ends at the next of them."""
+    is_absolute: bool = False
+    prefers_others: bool = False
+    """Where a grant is used up, choose among the tasks other than the one that ran, if there are any."""
+    longest: int = 1 << 30
+    """No grant is longer, in points: behind the last of the absolute lengths too."""
+    draw_seed: int = 0
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stressvmap.runtime.strategy import Strategy
+from stressvmap.runtime.strategy import Plan, Strategy
 from stressvmap.runtime.task import Task
 
 
@@ -46,6 +46,10 @@ class InTurn(Strategy):
     def trial(self) -> Strategy | None:
         """The member's."""
         return self.member.trial()
+
+    def plan(self) -> Plan | None:
+        """The member's."""
+        return self.member.plan()
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """What the member says."""

@@ -6,9 +6,13 @@ stating.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
+from stressvmap.runtime.strategy import Plan
 from stressvmap.runtime.task import Task
-from stressvmap.sched.seeded import Seeded
+from stressvmap.sched.seeded import RANKS, Seeded
+
+_ONE: Final = (1).to_bytes(4, "little")
 
 
 class RandomStrategy(Seeded):
@@ -20,6 +24,12 @@ class RandomStrategy(Seeded):
     def walk(self) -> Callable[[], float] | None:
         """The random source of this execution; None for a subclass that decides otherwise, for it must be asked."""
         return self._random.random if type(self).decide is RandomStrategy.decide else None
+
+    def plan(self) -> Plan | None:
+        """So many numbers that a run seldom needs one twice."""
+        if type(self).decide is not RandomStrategy.decide:
+            return None
+        return Plan(self.draw_ranks(RANKS), _ONE, draw_seed=self._random.getrandbits(64))
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """Any enabled task, for one point."""

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from stressvmap.runtime.strategy import Strategy
+
+RANKS: Final = 8192
+"""Numbers drawn for a plan that takes one at each point: more than an execution has, as a rule."""
 
 
 class Seeded(Strategy):
@@ -31,3 +34,7 @@ class Seeded(Strategy):
     def draw(self, n: int) -> int:
         """Uniform."""
         return int(self._random.random() * n)
+
+    def draw_ranks(self, count: int) -> bytes:
+        """So many 32-bit numbers, uniform."""
+        return self._random.randbytes(4 * count)

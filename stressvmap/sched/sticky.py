@@ -7,16 +7,19 @@ it stands there for ten points on average. No guarantee beyond the random walk's
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
-from stressvmap.runtime.strategy import COUNT_OVER
+from stressvmap.runtime.strategy import COUNT_OVER, Plan
 from stressvmap.runtime.task import Task
 from stressvmap.sched.seeded import Seeded
 
 STAY: Final = 0.9
 STAY_MAX: Final = 0.999
+PLANNED_RUNS: Final = 256
+"""Runs in a plan, which then begins again."""
 
 
 class StickyStrategy(Seeded):
@@ -36,6 +39,13 @@ class StickyStrategy(Seeded):
     def label(self) -> str:
         """As `--strategy` takes it."""
         return f"{self.NAME}:{self.stay:g}"
+
+    def plan(self) -> Plan | None:
+        """Runs for as many points as an execution seldom has."""
+        ranks = self.draw_ranks(PLANNED_RUNS)
+        random, lengths = self._random.random, self._lengths
+        runs = array("I", [bisect_right(lengths, random()) + 1 for _ in range(PLANNED_RUNS)])
+        return Plan(ranks, runs.tobytes(), prefers_others=True, draw_seed=self._random.getrandbits(64))
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """Another task if the last run is over, any if it was cut short; for a geometric number of points."""

@@ -9,10 +9,11 @@ not out of reach, as it is under PCT of too small a depth. No guarantee is prove
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Final
 
-from stressvmap.runtime.strategy import COUNT_OVER
+from stressvmap.runtime.strategy import COUNT_OVER, Plan
 from stressvmap.runtime.task import Task
 from stressvmap.sched.run_length import CALIBRATION, LENGTH_UNCALIBRATED, SPIN_LENGTHS, mean_length, spread_points
 from stressvmap.sched.seeded import Seeded
@@ -20,6 +21,8 @@ from stressvmap.sched.sticky import another
 
 SWITCHES: Final = 5
 SWITCHES_MAX: Final = 1_000
+PLANNED_RANKS: Final = 256
+"""Choices in a plan: blocked tasks make one each, too."""
 
 
 class SwitchPointsStrategy(Seeded):
@@ -52,6 +55,18 @@ class SwitchPointsStrategy(Seeded):
         super().begin(execution)
         self._places = spread_points(self._random, self.switches, self.length_points)
         self._passed = 0
+
+    def plan(self) -> Plan | None:
+        """The same places; who takes over is drawn anew."""
+        places = array("I", self._places[:-1])
+        return Plan(
+            self.draw_ranks(PLANNED_RANKS),
+            places.tobytes(),
+            is_absolute=True,
+            prefers_others=True,
+            longest=SPIN_LENGTHS * self.length_points,
+            draw_seed=self._random.getrandbits(64),
+        )
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """Another task at a switch, any where the running one cannot go on; until the next switch. The grant has an

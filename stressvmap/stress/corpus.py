@@ -23,6 +23,7 @@ from typing import Final
 
 from stressvmap.errors import ConfigError
 from stressvmap.journal.journal import Journal
+from stressvmap.known import Known
 from stressvmap.program import ALIASES, MAP, PAUSE, UNMAP, Program, ProgramOp, TaskProgram
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.scenario import Scenario
@@ -33,7 +34,7 @@ from stressvmap.stress.judge import Judge
 from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc import planted
 from stressvmap.vmalloc.base import Vmalloc
-from stressvmap.vmalloc.known import DYING_BLOCK, FULL_BLOCK, UNLOCKED_RANGE, WRONG_QUEUE, Known
+from stressvmap.vmalloc.known import DYING_BLOCK, FULL_BLOCK, UNLOCKED_RANGE, WRONG_QUEUE
 from stressvmap.vmalloc.rfc_3of3 import Rfc3of3
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5

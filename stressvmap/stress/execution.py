@@ -11,11 +11,9 @@ from stressvmap.program import Program
 from stressvmap.runtime.strategy import Schedule, Strategy
 from stressvmap.runtime.task import Task
 from stressvmap.scenario import Scenario
-from stressvmap.sched.controlled import ControlledRuntime
 from stressvmap.sched.random import RandomStrategy
 from stressvmap.sched.replay import ReplayStrategy
-from stressvmap.vmalloc.backend import ModelBackend
-from stressvmap.vmalloc.base import Vmalloc
+from stressvmap.stress.subject import DecidedRuntime, Version, make_backend, make_runtime
 
 
 @dataclass(slots=True)
@@ -32,6 +30,17 @@ class Execution:
     """Of its program, those that were carried out."""
 
 
+@dataclass(slots=True)
+class Screened:
+    """What is known of an execution whose journal nobody has looked at yet."""
+
+    reason: str
+    points: int
+    operations: int
+    flags: int
+    """What the backend's own oracle saw that the checks should look at; 0: nothing."""
+
+
 class Executor:
     """Runs programs of one scenario on one version, each on a fresh machine; `runtime` is used again for all of them.
 
@@ -39,9 +48,9 @@ class Executor:
     used again after each of them.
     """
 
-    def __init__(self, version: type[Vmalloc], scenario: Scenario, runtime: ControlledRuntime | None = None) -> None:
+    def __init__(self, version: Version, scenario: Scenario, runtime: DecidedRuntime | None = None) -> None:
         self.version = version
-        self.runtime = ControlledRuntime(RandomStrategy(0)) if runtime is None else runtime
+        self.runtime = make_runtime(version) if runtime is None else runtime
         self.change_scenario(scenario)
         self.is_running = False
         """An execution is under way: if no step comes for long, the version hangs."""
@@ -50,16 +59,24 @@ class Executor:
         """Run under another scenario from now on."""
         scenario.validate()
         self.scenario = scenario
-        self.backend = ModelBackend(self.version, scenario, self.runtime)
+        self.backend = make_backend(self.version, scenario, self.runtime)
 
     def run(self, program: Program, strategy: Strategy, *, seed: int = 0, execution: int = 0) -> Execution:
         """Run `program` as execution number `execution` of `strategy`. `seed` goes into the journal's header only."""
+        return self.look(self.run_unseen(program, strategy, execution=execution).reason, seed, execution)
+
+    def run_unseen(self, program: Program, strategy: Strategy, *, execution: int = 0) -> Screened:
+        """The same, but its journal is not taken; `look` does that, until the next run."""
         strategy.begin(execution)
         trial = strategy.trial()
         if trial is not None:
             trial.begin(execution)
             self._run(program, trial)
         reason = self._run(program, strategy)
+        return Screened(reason, self.runtime.points, self.backend.operations, self.backend.flags)
+
+    def look(self, reason: str, seed: int = 0, execution: int = 0) -> Execution:
+        """All of the execution that was run last, which ended for `reason`."""
         runtime = self.runtime
         return Execution(
             reason,

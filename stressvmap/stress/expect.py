@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stressvmap.config import RunSpec
+from stressvmap.known import ALWAYS
 from stressvmap.result import Finding, RunResult
-from stressvmap.vmalloc import versions
-from stressvmap.vmalloc.known import ALWAYS
+from stressvmap.stress import subject
 
 KNOWN = "known"
 
@@ -61,7 +61,7 @@ def missing_always(version: str, results: Sequence[RunResult]) -> list[str]:
     name = results[0].version
     return [
         f"{name}: {known.check}:{known.fingerprint} ({known.title}) is always there, but did not fire {where}"
-        for known in versions.load(version).known
+        for known in subject.load(version).known
         if known.frequency == ALWAYS and (known.check, known.fingerprint) not in fired
     ]
 

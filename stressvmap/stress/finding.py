@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stressvmap.checks.base import Violation
+from stressvmap.known import Known
 from stressvmap.result import Finding
-from stressvmap.vmalloc.known import Known
 
 
 def finding_of(violation: Violation, declared: Mapping[str, Known], execution: int) -> Finding:

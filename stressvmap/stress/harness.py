@@ -25,9 +25,10 @@ from stressvmap.config import CONTROLLED, RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.result import RunResult
 from stressvmap.sched.portfolio import make_strategy
+from stressvmap.stress import subject
 from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, scenario_dict
 from stressvmap.stress.messages import Beat, Failure, Message, Order
-from stressvmap.vmalloc import versions
+from stressvmap.tree.version import TreeVersion
 
 POLL_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 10.0
@@ -153,7 +154,9 @@ def run(
     changes nothing that is found.
     """
     spec.scenario.validate()
-    version = versions.load(spec.version)
+    version = subject.load(spec.version)
+    if isinstance(version, TreeVersion):
+        version.built_for(spec.scenario)  # once, and its errors before any worker starts
     make_strategy(spec.strategy, spec.seed)
     if spec.execution is not None:
         jobs = 1
@@ -162,8 +165,8 @@ def run(
     result = RunResult(
         command=command,
         version=version.NAME,
-        version_digest=versions.digest(version),
-        version_spec=versions.absolute(spec.version, Path.cwd()),
+        version_digest=subject.digest(version),
+        version_spec=subject.absolute(spec.version, Path.cwd()),
         declared=[
             {"check": k.check, "fingerprint": k.fingerprint, "frequency": k.frequency, "title": k.title}
             for k in version.known
@@ -276,6 +279,7 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
         elif result.is_stopped and worker.failure is None:
             result.inconclusive.append("a worker process was ended at once: what it ran is lost")
     result.schedules = total.schedules
+    result.judged, result.flagged = total.judged, total.flagged
     result.operations = total.operations
     result.points = total.points
     result.metrics = figures(total.metrics)

@@ -13,10 +13,10 @@ from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.runtime.strategy import Schedule, Strategy
 from stressvmap.sched.replay import PrefixStrategy, ReplayStrategy
+from stressvmap.stress import subject
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.schedule_file import SavedSchedule
-from stressvmap.vmalloc import versions
 
 RECURS: Final = 1
 DOES_NOT_RECUR: Final = 0
@@ -86,12 +86,12 @@ def replay(
     """
     name = version or saved.version
     if executor is None:
-        executor = Executor(versions.load(name), saved.scenario)
+        executor = Executor(subject.load(name), saved.scenario)
         try:
             return replay(saved, executor, version=version, then=then, judge=judge)
         finally:
             executor.close()
-    told = Replayed(saved, name, versions.digest(executor.version))
+    told = Replayed(saved, name, subject.digest(executor.version))
     strategy: ReplayStrategy | PrefixStrategy
     if then is None:
         strategy = ReplayStrategy(saved.schedule, executor.tasks)
@@ -130,8 +130,8 @@ def saved_from(
 ) -> SavedSchedule:
     """What `executor` has just run, as a schedule to keep for `violation`. `version` is what `--version` takes."""
     return SavedSchedule(
-        version=versions.absolute(version, Path.cwd()),
-        version_digest=versions.digest(executor.version),
+        version=subject.absolute(version, Path.cwd()),
+        version_digest=subject.digest(executor.version),
         scenario=executor.scenario,
         program=program,
         schedule=done.schedule,

@@ -14,11 +14,11 @@ from typing import Final
 from stressvmap.program import Program
 from stressvmap.scenario import Scenario
 from stressvmap.sched.portfolio import make_strategy
+from stressvmap.stress import subject
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule
-from stressvmap.vmalloc import versions
 
 STRATEGY: Final = "switch-points:3,sticky:0.97,mixed,switch-points:8"
 """In turn, schedule by schedule."""
@@ -43,7 +43,7 @@ def find_schedule(
     With `check`, the one that reports it, the others are not run, which is quicker. Deterministic. Raises ConfigError,
     PatchError.
     """
-    executor = Executor(versions.load(version_spec), scenario)
+    executor = Executor(subject.load(version_spec), scenario)
     judge = Judge(scenario.limits, (check,) if check else ())
     decides = make_strategy(strategy, seed)
     try:

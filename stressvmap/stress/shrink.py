@@ -52,13 +52,13 @@ from stressvmap.runtime.runtime import STEPS_MAX
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.sched.follow import FollowStrategy, Leg, LegRecorder
 from stressvmap.sched.replay import PrefixStrategy
+from stressvmap.stress import subject
 from stressvmap.stress import variant as change
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.stress.variant import SIZED, Op, Variant
-from stressvmap.vmalloc import versions
 
 SEARCH_TRIES: Final = 24
 """Schedules drawn for a program whose legs do not show the violation any more ..."""
@@ -156,7 +156,7 @@ class Shrinker:
     ) -> None:
         """`on_better` is told of each improvement, the first sight included; `stop` is asked before each candidate."""
         self.saved = saved
-        self.version = versions.load(saved.version)
+        self.version = subject.load(saved.version)
         self.result = Shrunk()
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._tries_max = tries

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from stressvmap.config import RunSpec, SoakConfig
 from stressvmap.errors import ConfigError
+from stressvmap.known import ALWAYS
 from stressvmap.result import Finding, RunResult
 from stressvmap.scenario import Scenario
+from stressvmap.stress import subject
 from stressvmap.stress.canary import CANARIES
 from stressvmap.stress.harness import Progress, run
-from stressvmap.vmalloc import versions
-from stressvmap.vmalloc.known import ALWAYS
 
 ROUNDS: Final = "rounds.jsonl"
 MAX_ALLOC_MAX: Final = 64
@@ -150,7 +150,7 @@ def soak(
     input.
     """
     for version in config.versions:
-        versions.load(version)
+        subject.load(version)
     lines = _read_rounds(folder)
     total = SoakResult()
     for line in lines:
@@ -299,7 +299,7 @@ def _missing(config: SoakConfig, lines: list[dict[str, Any]]) -> list[str]:
         if not set(config.workloads) <= {line["workload"] for line in rounds}:
             continue
         fired = {finding["fingerprint"] for line in rounds for finding in line["findings"]}
-        for known in versions.load(name).known:
+        for known in subject.load(name).known:
             if known.frequency == ALWAYS and known.fingerprint not in fired:
                 missing.append(
                     f"{name}: {known.check} ({known.title}) is always there, but fired in none of {len(rounds)} rounds"

@@ -18,10 +18,10 @@ from stressvmap.stress.engine import Tally, has_substance
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.schedule_file import SavedSchedule
+from stressvmap.stress.subject import Version
 from stressvmap.stress.workloads import draw
 from stressvmap.testing.outcome import Outcome, attach, inconclusive, run_and_judge
 from stressvmap.testing.subject import SMALL, under_test
-from stressvmap.vmalloc.base import Vmalloc
 
 Test = Callable[..., None]
 
@@ -32,7 +32,7 @@ ARGUMENT: Final = "execution"
 def explore(
     scenario: Scenario = SMALL,
     *,
-    version: str | type[Vmalloc],
+    version: str | Version,
     strategy: str = DEFAULT,
     schedules: int = 200,
     seed: int = 0,
@@ -87,7 +87,7 @@ class Exploration:
     def __init__(
         self,
         scenario: Scenario,
-        version: type[Vmalloc],
+        version: Version,
         strategy: str,
         schedules: int,
         seed: int,
@@ -104,7 +104,8 @@ class Exploration:
         self.seed = seed
         self.checks = checks
         self.allow = allow
-        self._name = version.NAME if "NAME" in vars(version) else version.__qualname__
+        is_nameless = isinstance(version, type) and "NAME" not in vars(version)
+        self._name = version.__qualname__ if isinstance(version, type) and is_nameless else version.NAME
         self.replay: SavedSchedule | None = None
         """Run only this, on the test's own version."""
 

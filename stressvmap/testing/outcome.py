@@ -14,12 +14,11 @@ from stressvmap.runtime.runtime import STEPS_MAX
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.scenario import Scenario
 from stressvmap.sched.planned import PlannedStrategy, Preemption
+from stressvmap.stress import subject
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.testing.violation import failure_of
-from stressvmap.vmalloc import versions
-from stressvmap.vmalloc.base import Vmalloc
 
 PROGRAM_TOLD_MAX: Final = 24
 """Operations: a program that has more is not written out in a message."""
@@ -29,7 +28,7 @@ PROGRAM_TOLD_MAX: Final = 24
 class Outcome(Execution):
     """An execution, judged."""
 
-    version: type[Vmalloc]
+    version: subject.Version
     scenario: Scenario
     program: Program
     strategy: str
@@ -51,8 +50,8 @@ class Outcome(Execution):
     def saved(self, violation: Violation | None = None) -> SavedSchedule:
         """What `stressvmap replay` takes (stress.schedule_file.write_schedule writes it), kept for `violation`."""
         saved = SavedSchedule(
-            version=versions.spec_of(self.version),
-            version_digest=versions.digest(self.version),
+            version=subject.spec_of(self.version),
+            version_digest=subject.digest(self.version),
             scenario=self.scenario,
             program=self.program,
             schedule=self.schedule,

@@ -46,6 +46,7 @@ from stressvmap.checks.audit import BETWEEN
 from stressvmap.checks.base import Feeder, Violation
 from stressvmap.checks.registry import all_checks
 from stressvmap.checks.state import State
+from stressvmap.errors import ConfigError
 from stressvmap.journal.events import ALLOC_FAILED, SLOT_PUT, Event
 from stressvmap.kernel.memory import DIRECT_MAP_PAGE
 from stressvmap.kernel.slab import FAULT_KINDS
@@ -251,6 +252,8 @@ def machine(
     lists fingerprints that do not fail it. Raises ConfigError for a version, scenario or check that makes no sense.
     """
     version_class = under_test(version, scenario, checks)
+    if not isinstance(version_class, type):
+        raise ConfigError(f"{version_class.NAME}: a kernel tree is no version class; the state machine calls the model")
     namespace: dict[str, Any] = {
         "__doc__": f"{version_class.NAME} under random calls.",
         "VERSION": version_class,

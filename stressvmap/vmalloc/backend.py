@@ -57,6 +57,9 @@ class ModelBackend:
     drains; the journal is then whole.
     """
 
+    is_screened = False
+    """No oracle: the checks look at each execution."""
+
     def __init__(self, version: type[Vmalloc], scenario: Scenario, runtime: Runtime) -> None:
         self.version = version
         self.scenario = scenario
@@ -85,6 +88,7 @@ class ModelBackend:
             online,
             debug_pagealloc=scenario.debug_pagealloc,
             full_flush_ceiling_pages=scenario.full_flush_ceiling_pages,
+            kworkers=self.version.KWORKERS,
         )
         self.machine = self.kernel.machine
         self.vmalloc = self._guard(lambda: self.version(self.kernel, geometry_of(scenario)))
@@ -118,6 +122,16 @@ class ModelBackend:
                 self.vmalloc.audit("rest")
             self.runtime.seal(DONE)
         return reason
+
+    @property
+    def flags(self) -> int:
+        """What an oracle saw of the last execution: there is none."""
+        return 0
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Of an execution that was given up: each task that was not done, and where it stood."""
+        return self.machine.unfinished
 
     def journal(self, *, seed: int = 0, execution: int = 0) -> Journal:
         """The execution's journal."""
@@ -234,6 +248,16 @@ class ModelBackend:
 
     def _aliases(self) -> int:
         self.vmalloc.vm_unmap_aliases()
+        return 0
+
+    def _op_shrink(self, op: ProgramOp) -> bool:
+        if not self.vmalloc.shrinkers:
+            return False
+        self._call("shrink_slab", 0, 0, self._shrink)
+        return True
+
+    def _shrink(self) -> int:
+        self.vmalloc.shrink_slab()
         return 0
 
     def _op_pause(self, op: ProgramOp) -> bool:

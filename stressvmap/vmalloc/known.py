@@ -1,42 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a version is known to break, by fingerprint: so that a second mechanism never hides behind the first one's
-name.
-"""
+"""What the built-in versions are known to break."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
-from stressvmap.result import fingerprint_of
-
-ALWAYS: Final = "always"
-RARE: Final = "rare"
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """One known breakage. `frequency` ALWAYS: a run that misses it fails where known breakage is expected; RARE: it
-    may appear.
-    """
-
-    mechanism: str
-    """The canonical text of the mechanism, as a finding shows it."""
-    frequency: str
-    reference: str
-    """The upstream commit, or the project's own finding."""
-    title: str
-
-    @property
-    def check(self) -> str:
-        """The check that fires."""
-        return self.mechanism.split(" | ", 1)[0]
-
-    @property
-    def fingerprint(self) -> str:
-        """What it is matched by."""
-        return fingerprint_of(self.mechanism)
-
+from stressvmap.known import ALWAYS, RARE, Known
 
 _STALE: Final = "stale-after-unmap-aliases | vm_unmap_ram + vm_unmap_aliases"
 _ACCESS: Final = "stale-access | vm_unmap_ram + vm_unmap_aliases"
@@ -104,6 +73,19 @@ DYING_BLOCK: Final = (
     ),
 )
 """In every version."""
+
+POOL_PUT_BACK: Final = tuple(
+    Known(
+        f"data-race | {reader} + {writer} | list pool[].head | list walk under no lock against list change under "
+        "vmap_purge_lock and vn->pool_lock | holding nothing",
+        RARE,
+        "docs/findings/pool-put-back.md",
+        "what a decay leaves of a pool is put back by a plain store, and node_pool_del_va looks without the lock",
+    )
+    for reader in ("vm_map_ram", "vmalloc", "vmalloc_reset")
+    for writer in ("vm_unmap_aliases", "vfree_reset", "kworker/u")
+)
+"""v6.12."""
 
 WRONG_QUEUE: Final = (
     *(

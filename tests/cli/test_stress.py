@@ -8,9 +8,9 @@ import pytest
 
 from stressvmap.config import RunSpec
 from stressvmap.errors import HarnessError
+from stressvmap.known import ALWAYS
 from stressvmap.result import RunResult
 from stressvmap.vmalloc import versions
-from stressvmap.vmalloc.known import ALWAYS
 from tests.cli.conftest import Command, Outcome, Stub, finding, result_of
 
 

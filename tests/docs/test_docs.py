@@ -31,13 +31,13 @@ from stressvmap.cli.config_file import read_stress_file
 from stressvmap.cli.soak_file import read_soak_file
 from stressvmap.journal.events import B_IS_SYMBOL, GROUND, KIND_NAMES, stream_of
 from stressvmap.journal.journal import Journal
+from stressvmap.known import Known
 from stressvmap.report.columns import columns
 from stressvmap.report.timeline import parse_kinds, parse_range
 from stressvmap.scenario import WINDOWS, WORKLOADS
 from stressvmap.stress.replay import replay
 from stressvmap.stress.schedule_file import read_schedule
 from stressvmap.vmalloc import versions
-from stressvmap.vmalloc.known import Known
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 DOCS: Final = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.is_file()]

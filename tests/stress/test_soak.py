@@ -11,6 +11,7 @@ import pytest
 
 from stressvmap.config import CONTROLLED, RunSpec, SoakConfig
 from stressvmap.errors import ConfigError
+from stressvmap.known import ALWAYS
 from stressvmap.result import Finding, RunResult
 from stressvmap.scenario import Scenario
 from stressvmap.stress import soak as soaking
@@ -18,7 +19,6 @@ from stressvmap.stress.canary import CANARIES
 from stressvmap.stress.engine import Engine
 from stressvmap.stress.soak import ROUNDS, SoakResult, round_spec, soak
 from stressvmap.vmalloc import versions
-from stressvmap.vmalloc.known import ALWAYS
 from tests.stress.runs import TINY, python, spec_of
 
 SHORT = SoakConfig(

@@ -101,7 +101,8 @@ struct sv_task {
 	void *stack_low, *stack_high, *sp;
 
 	/* The engine's own. */
-	uint64_t who; /* id and CPU as an event has them */
+	uint64_t who;	  /* id and CPU as an event has them */
+	uint64_t touched; /* address of its last access that was no point */
 	struct sv_task *ready_next, *ready_prev; /* of those ready on its CPU */
 	uint8_t is_ready;			 /* neither parked nor done */
 	uint8_t is_enabled;			 /* ready, and its CPU is free for it */
@@ -175,7 +176,7 @@ bool sv_should_fail(const char *kind);
  * `zeroed`. An access to a dead object is recorded as dead_access, to bytes that nobody wrote as uninitialised; the
  * memory stays readable, as freed slab memory is.
  */
-void *sv_alloc(size_t size, const char *type, bool zeroed); /* recorded as object_alloc */
+void *sv_alloc(size_t size, const char *type, bool zeroed); /* recorded as object_alloc; NULL if there is no more */
 void sv_free(void *object, uint32_t how);		    /* recorded as object_free, c = how */
 bool sv_is_object(const void *address);			    /* whether it lies in an object that is alive */
 /* Tell of an access by the shim itself to a kernel object (a lock in a block): dead_access if it is dead. */
@@ -274,12 +275,26 @@ typedef int64_t (*sv_draw_fn)(uint32_t n);
 struct sv_step { uint32_t rank; uint32_t points; };
 struct sv_choice { uint32_t task; uint32_t points; };
 
-SV_EXPORT int sv_boot(const struct sv_config *config);	     /* once; 0, or -1 with sv_error() */
+/*
+ * Once; 0, or -1 with sv_error(). Installs handlers of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGVTALRM, which hand
+ * on what is not theirs: the library must stay loaded, and what else handles these be installed before.
+ */
+SV_EXPORT int sv_boot(const struct sv_config *config);
 SV_EXPORT const char *sv_error(void);
 SV_EXPORT int sv_load(const struct sv_program_task *tasks, uint32_t n_tasks, const struct sv_op *ops,
 		      const struct sv_fault *faults, uint32_t n_faults, const struct sv_migration *migrations,
 		      uint32_t n_migrations);		     /* reset, then load */
 SV_EXPORT void sv_set_decide(sv_decide_fn decide, sv_draw_fn draw, int wants_wakeups); /* NULL: by plan */
+/*
+ * The decisions of a whole run in advance: at each the next rank says which of the enabled tasks, as above, and the next
+ * length for how many points. Both begin again when they are used up; neither is copied.
+ */
+enum sv_walk_flag {
+	SV_WALK_ABSOLUTE = 1, /* lengths are numbers of points, ascending; a grant ends at the next of them */
+	SV_WALK_OTHERS = 2,   /* where a grant is used up, choose among the others, if there are any */
+};
+SV_EXPORT void sv_set_walk(const uint32_t *ranks, uint32_t n_ranks, const uint32_t *lengths, uint32_t n_lengths,
+			   uint32_t flags, uint32_t longest, uint64_t draw_seed);
 SV_EXPORT void sv_set_plan(const struct sv_step *steps, uint32_t n_steps, uint64_t draw_seed);
 SV_EXPORT int sv_run(void); /* the program, then clean-up if it was done; enum sv_reason */
 SV_EXPORT uint32_t sv_enabled_ids(const int32_t **ids);	     /* for decide: ascending */

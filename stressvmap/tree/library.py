@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A built library in this process: what engine.h exports, typed, and the memory of the code under test to be read.
+
+One copy serves one configuration. The loader keeps what it once loaded, so each configuration gets a copy of the file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from stressvmap.errors import HarnessError
+from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX
+from stressvmap.runtime.strategy import Plan
+
+ABI: Final = 1
+CPUS: Final = 256
+EVENT_BYTES: Final = 32
+EVENT_FORMAT: Final = "<HHHHIIQQ"
+"""struct sv_event: kind, task, cpu, flags, pc, b, a, c."""
+REASONS: Final = (DONE, DEADLOCK, STEPS_MAX, INTERRUPTED)
+
+_U64P = ctypes.POINTER(ctypes.c_uint64)
+
+
+class TaskView(ctypes.Structure):
+    """struct sv_task, as far as strategies and reports look at it."""
+
+    _fields_: ClassVar = [
+        ("id", ctypes.c_int32),
+        ("cpu", ctypes.c_int32),
+        ("preempt_count", ctypes.c_int32),
+        ("rcu_depth", ctypes.c_int32),
+        ("is_daemon", ctypes.c_uint8),
+        ("is_interrupt", ctypes.c_uint8),
+        ("is_done", ctypes.c_uint8),
+        ("is_dead", ctypes.c_uint8),
+        ("is_parked", ctypes.c_uint8),
+        ("is_pinned", ctypes.c_uint8),
+        ("is_started", ctypes.c_uint8),
+        ("race_depth", ctypes.c_uint8),
+        ("role", ctypes.c_uint32),
+        ("operation", ctypes.c_int32),
+        ("pending_kind", ctypes.c_int32),
+        ("pending_object", ctypes.c_uint64),
+        ("pending_field", ctypes.c_uint32),
+        ("pending_pc", ctypes.c_uint32),
+        ("points", ctypes.c_uint64),
+        ("operation_start", ctypes.c_uint64),
+        ("migrate_at", ctypes.c_uint64),
+        ("blocked_object", ctypes.c_uint64),
+        ("blocked_class", ctypes.c_uint32),
+        ("blocked_owner", ctypes.c_int32),
+        ("name", ctypes.c_uint32),
+        ("allocations", ctypes.c_uint32),
+        ("pc", ctypes.c_uint32),
+        ("held", ctypes.c_uint32),
+    ]
+
+
+class ObjectView(ctypes.Structure):
+    """struct sv_object."""
+
+    _fields_: ClassVar = [
+        ("address", ctypes.c_uint64),
+        ("size", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("type", ctypes.c_uint32),
+        ("cpu", ctypes.c_int32),
+        ("is_dead", ctypes.c_uint8),
+        ("how", ctypes.c_uint8),
+        ("pad", ctypes.c_uint16),
+        ("alloc_pc", ctypes.c_uint32),
+        ("free_pc", ctypes.c_uint32),
+        ("alloc_task", ctypes.c_uint16),
+        ("free_task", ctypes.c_uint16),
+    ]
+
+
+class ConfigView(ctypes.Structure):
+    """struct sv_config."""
+
+    _fields_: ClassVar = [
+        ("abi", ctypes.c_uint32),
+        ("nr_possible", ctypes.c_uint32),
+        ("possible", ctypes.c_uint8 * CPUS),
+        ("online", ctypes.c_uint8 * CPUS),
+        ("window_start", ctypes.c_uint64),
+        ("window_end", ctypes.c_uint64),
+        ("lazy_bias", ctypes.c_uint64),
+        ("steps_max", ctypes.c_uint64),
+        ("full_flush_ceiling_pages", ctypes.c_uint64),
+        ("debug_pagealloc", ctypes.c_uint32),
+        ("points_all", ctypes.c_uint32),
+        ("keeps_events", ctypes.c_uint32),
+        ("slots", ctypes.c_uint32),
+    ]
+
+
+DecideFn = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int)
+DrawFn = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint32)
+
+
+class Library:
+    """The exported calls. Raises HarnessError where the engine says no."""
+
+    def __init__(self, path: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="stressvmap-") as folder:
+            copy = Path(folder) / path.name
+            shutil.copyfile(path, copy)
+            self.dll = ctypes.CDLL(str(copy))
+        self.path = path
+        self._strings: dict[int, str] = {}
+        self._numbers: dict[str, int] = {}
+        self._kept: tuple[Any, ...] = ()
+        """Callbacks and buffers that the engine points to."""
+        u32, u64, pointer = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
+        declare = self._declare
+        declare("sv_boot", ctypes.c_int, ctypes.POINTER(ConfigView))
+        declare("sv_error", ctypes.c_char_p)
+        declare("sv_load", ctypes.c_int, pointer, u32, pointer, pointer, u32, pointer, u32)
+        declare("sv_set_decide", None, DecideFn, DrawFn, ctypes.c_int)
+        declare("sv_set_walk", None, ctypes.c_char_p, u32, ctypes.c_char_p, u32, u32, u32, u64)
+        declare("sv_run", ctypes.c_int)
+        declare("sv_enabled_ids", u32, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
+        declare("sv_all_tasks", pointer, ctypes.POINTER(u32))
+        declare("sv_events", pointer, _U64P)
+        declare("sv_objects", pointer, ctypes.POINTER(u32))
+        declare("sv_text", ctypes.c_char_p, u32)
+        declare("sv_string", u32, ctypes.c_char_p)
+        declare("sv_choices", pointer, _U64P)
+        declare("sv_draws", pointer, _U64P)
+        declare("sv_operations", u64)
+        declare("sv_starts", u64, u32, ctypes.POINTER(_U64P), ctypes.POINTER(_U64P))
+        declare("sv_flags", u64)
+        declare("sv_point_count", u64)
+        declare("sv_request_stop", None)
+        declare("sv_current_id", ctypes.c_int32)
+        declare("sv_base", u64)
+
+    def _declare(self, name: str, result: Any, *arguments: Any) -> None:
+        try:
+            function = getattr(self.dll, name)
+        except AttributeError:
+            raise HarnessError(f"{self.path}: exports no {name}; build it again (stressvmap tree clean)") from None
+        function.restype = result
+        function.argtypes = arguments
+
+    @property
+    def base(self) -> int:
+        """Where the library lies in memory: a place's offset counts from here."""
+        return int(self.dll.sv_base())
+
+    def boot(self, config: ConfigView) -> None:
+        """Boot the code under test, once."""
+        config.abi = ABI
+        if self.dll.sv_boot(ctypes.byref(config)):
+            raise HarnessError(f"{self.path.parent.name}: {(self.dll.sv_error() or b'no boot').decode()}")
+
+    # -- strings ------------------------------------------------------------------------------------------
+
+    def text(self, number: int) -> str:
+        """A string by its number."""
+        known = self._strings.get(number)
+        if known is None:
+            known = self._strings[number] = (self.dll.sv_text(number) or b"").decode(errors="replace")
+        return known
+
+    def number(self, text: str) -> int:
+        """The number of a string."""
+        known = self._numbers.get(text)
+        if known is None:
+            known = self._numbers[text] = int(self.dll.sv_string(text.encode()))
+        return known
+
+    # -- a run --------------------------------------------------------------------------------------------
+
+    def load(self, program: Loadable) -> None:
+        """Reset, and load a program."""
+        if self.dll.sv_load(*program):
+            raise HarnessError(f"the engine takes no such program: {(self.dll.sv_error() or b'').decode()}")
+
+    def decide_by(self, decide: Callable[[int], int], draw: Callable[[int], int], *, wants_wakeups: bool) -> None:
+        """Ask Python at each decision."""
+        self._kept = (DecideFn(decide), DrawFn(draw))
+        self.dll.sv_set_decide(*self._kept, int(wants_wakeups))
+
+    def decide_by_plan(self, plan: Plan) -> None:
+        """Follow a plan, which the engine copies none of."""
+        self._kept = (plan,)
+        flags = plan.is_absolute | plan.prefers_others << 1
+        ranks, lengths = plan.ranks, plan.lengths
+        self.dll.sv_set_walk(ranks, len(ranks) >> 2, lengths, len(lengths) >> 2, flags, plan.longest, plan.draw_seed)
+
+    def run(self) -> str:
+        """Run the loaded program to its end; why it ended."""
+        return REASONS[self.dll.sv_run()]
+
+    def points(self) -> int:
+        """Scheduling points of the run so far."""
+        return int(self.dll.sv_point_count())
+
+    def operations(self) -> int:
+        """Program operations carried out in the run."""
+        return int(self.dll.sv_operations())
+
+    def current(self) -> int:
+        """Id of the task that ran last; 0: none has."""
+        return int(self.dll.sv_current_id())
+
+    def flags(self) -> int:
+        """What the oracle saw."""
+        return int(self.dll.sv_flags())
+
+    def enabled(self) -> list[int]:
+        """Ids of the tasks that can run, ascending."""
+        ids = ctypes.POINTER(ctypes.c_int32)()
+        count = self.dll.sv_enabled_ids(ctypes.byref(ids))
+        return ids[:count]
+
+    def tasks(self) -> list[TaskView]:
+        """All tasks, ascending by id. A view is of use until the next load."""
+        count = ctypes.c_uint32()
+        at = self.dll.sv_all_tasks(ctypes.byref(count))
+        if not at:
+            return []
+        pointers = ctypes.cast(at, ctypes.POINTER(ctypes.POINTER(TaskView)))
+        return [pointers[number].contents for number in range(count.value)]
+
+    def events(self) -> bytes:
+        """The journal, as it lies there: EVENT_FORMAT records."""
+        count = ctypes.c_uint64()
+        at = self.dll.sv_events(ctypes.byref(count))
+        return ctypes.string_at(at, count.value * EVENT_BYTES) if count.value else b""
+
+    def objects(self) -> list[ObjectView]:
+        """The table of objects, ascending by address; a copy."""
+        count = ctypes.c_uint32()
+        at = self.dll.sv_objects(ctypes.byref(count))
+        if not count.value:
+            return []
+        return list((ObjectView * count.value).from_buffer_copy(ctypes.string_at(at, count.value * _OBJECT_BYTES)))
+
+    def choices(self) -> list[tuple[int, int]]:
+        """What was decided: (task, points)."""
+        count = ctypes.c_uint64()
+        at = self.dll.sv_choices(ctypes.byref(count))
+        words = ctypes.cast(at, ctypes.POINTER(ctypes.c_uint32))[: 2 * count.value] if count.value else []
+        return list(zip(words[::2], words[1::2], strict=True))
+
+    def draws(self) -> list[int]:
+        """What was drawn."""
+        count = ctypes.c_uint64()
+        at = self.dll.sv_draws(ctypes.byref(count))
+        return list(ctypes.cast(at, ctypes.POINTER(ctypes.c_uint32))[: count.value]) if count.value else []
+
+    def starts(self, task: int) -> list[tuple[int, int]]:
+        """Where the operations of a task began: points it had announced, and points of all."""
+        own, total = _U64P(), _U64P()
+        count = self.dll.sv_starts(task, ctypes.byref(own), ctypes.byref(total))
+        return list(zip(own[:count], total[:count], strict=True))
+
+    # -- memory of the code under test --------------------------------------------------------------------
+
+    def read(self, address: int, size: int) -> int:
+        """An unsigned integer at an address that is known to be mapped."""
+        return int.from_bytes(ctypes.string_at(address, size), "little")
+
+
+Loadable = tuple[Any, ...]
+"""The arguments of sv_load."""
+
+
+def loadable(
+    tasks: Sequence[tuple[int, int, int, int]],
+    ops: Sequence[tuple[int, int, int]],
+    faults: Sequence[tuple[int, int, int]],
+    migrations: Sequence[tuple[int, int, int]],
+) -> Loadable:
+    """A program as the engine takes it: tasks (cpu, role, first op, ops), ops (kind, slot, pages), faults (kind, task,
+    nth), migrations (task, cpu, point) sorted by (task, point).
+    """
+    moves = [word for task, cpu, point in migrations for word in (task | cpu << 32, point)]
+    m = (ctypes.c_uint64 * len(moves))(*moves)
+    return _words(tasks), len(tasks), _words(ops), _words(faults), len(faults), m, len(migrations)
+
+
+_OBJECT_BYTES: Final = ctypes.sizeof(ObjectView)
+
+
+def _words(rows: Sequence[tuple[int, ...]]) -> Any:
+    words = [word for row in rows for word in row]
+    return (ctypes.c_uint32 * len(words))(*words)
