@@ -80,3 +80,10 @@ unsigned long sv_alloc_pages_bulk(gfp_t gfp, unsigned long n, struct page **page
 	}
 	return n;
 }
+
+void sv_free_pages_bulk(struct page **pages, unsigned long n)
+{
+	SV_SITE();
+	for (unsigned long i = 0; i < n; i++)
+		sv_frame_free((unsigned int)page_to_pfn(pages[i]));
+}

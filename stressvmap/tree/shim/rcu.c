@@ -162,6 +162,19 @@ void sv_synchronize_rcu(void)
 	sv_record(SV_RCU_WAIT_OVER, callback.number, task->blocked_class, 0);
 }
 
+/* The readers that a synchronize_rcu of `task` waits for: up to `limit` task ids; how many there are. */
+int sv_awaited_readers(const struct sv_task *task, int32_t *ids, int limit)
+{
+	int count = 0;
+
+	for (uint64_t n = ready; n < queued; n++)
+		if (callbacks[n].what == WAKE && callbacks[n].waiter == task)
+			for (uint32_t i = 0; i < reader_count && count < limit; i++)
+				if (readers[i].first <= n)
+					ids[count++] = readers[i].task->id;
+	return count;
+}
+
 static void serve(void *unused)
 {
 	while (served < ready) {

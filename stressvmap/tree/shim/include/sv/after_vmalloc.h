@@ -147,6 +147,16 @@ SV_UNSEEN const char *sv_type_by_size(size_t size)
 						      NULL;
 }
 
+SV_UNSEEN int sv_vmap_node_of(const struct work_struct *work)
+{
+#if defined(SV_HAS_vmap_nodes) && defined(SV_HAS_purge_work)
+	for (unsigned int i = 0; i < nr_vmap_nodes; i++)
+		if (work == &vmap_nodes[i].purge_work)
+			return (int)i;
+#endif
+	return -1;
+}
+
 extern sv_initcall __start_sv_initcalls[] __attribute__((weak)), __stop_sv_initcalls[] __attribute__((weak));
 
 SV_UNSEEN void sv_vmalloc_boot(void)

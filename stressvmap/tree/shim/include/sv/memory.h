@@ -58,6 +58,7 @@ unsigned long sv_alloc_pages_bulk(gfp_t gfp, unsigned long n, struct page **page
 #define alloc_pages_bulk_mempolicy_noprof(gfp, n, pages) sv_alloc_pages_bulk(gfp, n, pages)
 #define __free_page(page) sv_free_pages(page, 0)
 #define __free_pages(page, order) sv_free_pages(page, order)
+void sv_free_pages_bulk(struct page **pages, unsigned long n);
 #define free_pages_bulk(pages, n) sv_free_pages_bulk(pages, n)
 #define put_page(page) sv_free_pages(page, 0)
 #define get_page(page) do { } while (0)
