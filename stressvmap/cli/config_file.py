@@ -34,7 +34,7 @@ class StressFile(BaseModel):
     seed: int = Field(default=1, ge=0)
     runtime: Literal["threads", "controlled"] = "controlled"
     strategy: str = DEFAULT
-    versions: list[str] = Field(default=[versions.NEWEST], min_length=1)
+    versions: list[str] = Field(default=[versions.DEFAULT], min_length=1)
     workloads: list[str] = Field(default=[WORKLOADS[0]], min_length=1)
     seconds: float | None = Budget
     schedules: int | None = Budget
@@ -57,7 +57,7 @@ class StressConfig:
 
     source: str = ""
     """The file it came from; empty: none."""
-    versions: tuple[str, ...] = (versions.NEWEST,)
+    versions: tuple[str, ...] = (versions.DEFAULT,)
     workloads: tuple[str, ...] = (WORKLOADS[0],)
     runtime: str = CONTROLLED
     strategy: str = DEFAULT
