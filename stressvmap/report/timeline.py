@@ -153,9 +153,8 @@ class _Words:
         self._classes = classes
 
     def _object(self, number: int) -> str:
-        if not number:
-            return "NULL"
-        return f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & _OBJECT_NUMBER}"
+        name = f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & _OBJECT_NUMBER}"
+        return name if number else "NULL"
 
     @property
     def object(self) -> str:
