@@ -2,7 +2,9 @@
 /* The page allocator: stressvmap/kernel/memory.py:Frames. */
 #include "shim.h"
 
-/* The free ones, the newest last, and which are owned. Both outlive a run and are cleared after it as far as it went. */
+/*
+ * The free ones, the newest last, and which are owned. Both outlive a run and are cleared after it as far as it went.
+ */
 static SV_OUTLIVES uint32_t *free_frames;
 static SV_OUTLIVES uint8_t *is_owned;
 static SV_OUTLIVES uint32_t highest;

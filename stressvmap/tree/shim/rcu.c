@@ -2,8 +2,8 @@
 /*
  * RCU with real grace periods: stressvmap/kernel/rcu.py.
  *
- * A callback waits for the tasks that were readers when it was queued. Of a reader only the first callback that waits for
- * it is kept: all later ones do too, until it leaves. So callbacks become ready in the order of their queueing.
+ * A callback waits for the tasks that were readers when it was queued. Of a reader only the first callback that waits
+ * for it is kept: all later ones do too, until it leaves. So callbacks become ready in the order of their queueing.
  */
 #include "shim.h"
 

@@ -43,8 +43,8 @@ bool sv_cpu_up(int cpu);
 void *sv_per_cpu_copy(const void *template, int cpu);
 
 /*
- * Which entries of a table a run has changed: they are to be cleared after it, and no others. It outlives the run, as the
- * table does. Each entry is logged once.
+ * Which entries of a table a run has changed: they are to be cleared after it, and no others. It outlives the run, as
+ * the table does. Each entry is logged once.
  */
 struct sv_log {
 	uint32_t *entries;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Workqueues: stressvmap/kernel/workqueue.py, all queues being one; works may be bound to a CPU and waited for. */
+/* Workqueues: stressvmap/kernel/workqueue.py, with all queues being one. */
 #include "shim.h"
 
 #define WORKS 1024 /* one in each vmap_node, one for each CPU */
@@ -11,8 +11,8 @@ static struct work_struct *running[SV_KWORKERS];
 static struct work_struct *first, *last; /* queued */
 
 /*
- * The journal knows a work by its name, so works of one name need a number too: that of their vmap_node, or else the order
- * in which they were first used in the run.
+ * The journal knows a work by its name, so works of one name need a number too: that of their vmap_node, or else the
+ * order in which they were first used in the run.
  */
 static SV_OUTLIVES struct named {
 	const struct work_struct *work;

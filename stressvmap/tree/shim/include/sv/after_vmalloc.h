@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Compiled behind mm/vmalloc.c, in one unit with it: what the shim must know of that file's own types and variables.
- * SV_HAS_<name> says that the tree has <name> (probes.txt). Nothing here is a point, or an access of the code under test.
+ * SV_HAS_<name> says that the tree has <name> (probes.txt). Nothing here is a point, or an access of the code under
+ * test.
  */
 #include "shim.h"
 #include "sv_probes.h"

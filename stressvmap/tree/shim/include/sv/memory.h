@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * <linux/mm.h>, <linux/mm_types.h>, <linux/highmem.h>: page frames and their owners (kernel/memory.py:Frames). Frame f is
- * at page SV_DIRECT_MAP_PAGE + f of the direct map; its struct page says nothing, only where it lies.
+ * <linux/mm.h>, <linux/mm_types.h>, <linux/highmem.h>: page frames and their owners (kernel/memory.py:Frames). Frame f
+ * is at page SV_DIRECT_MAP_PAGE + f of the direct map; its struct page says nothing, only where it lies.
  */
 #ifndef SV_MEMORY_H
 #define SV_MEMORY_H
