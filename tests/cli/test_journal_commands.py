@@ -131,7 +131,8 @@ def test_report_of_what_is_no_result(command: Command, tmp_path: Path, text: str
 
 def test_versions_lists_and_shows(command: Command) -> None:
     listed = command("versions")
-    assert "v6.4         Linux v6.4" in listed.out
+    assert "v6.4             Linux v6.4" in listed.out
     assert "known: stale-after-unmap-aliases" in listed.out
-    assert [entry["name"] for entry in command("versions", "--json").object["versions"]] == ["v6.4", "rfc-3of3", "v6.5"]
+    named = [entry["name"] for entry in command("versions", "--json").object["versions"]]
+    assert named == ["v6.1", "rfc-3of3-on-v6.1", "v6.4", "rfc-3of3", "v6.5", "v6.12"]
     assert "# from Rfc3of3Patch (stressvmap/vmalloc/rfc_3of3.py:" in command("versions", "--show", "rfc-3of3").out
