@@ -16,6 +16,7 @@ from typing import Final
 
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import Event
+from stressvmap.journal.place import ALLOC, FREE, written
 from stressvmap.tree.layout import Field, Layout, Struct
 from stressvmap.tree.library import EVENT_FORMAT, Library, ObjectView
 
@@ -133,13 +134,31 @@ class Decoder:
     # -- names --------------------------------------------------------------------------------------------
 
     def function(self, pc: int) -> str:
-        """`vb_free mm/vmalloc.c:2140`: the function, inlined or not, and the line of the user's file."""
+        """`vb_free mm/vmalloc.c:2140`: the function, inlined or not, and the line of the user's file; then those that
+        it was inlined into (journal/place.py).
+        """
         known = self._functions.get(pc)
         if known is None:
-            place = self.layout.place(pc)
-            known = f"{place.function} {place.file}:{place.line}" if place.function else ""
-            self._functions[pc] = known
+            known = self._functions[pc] = written(self.layout.places(pc))
         return known
+
+    def stacks(self, raw: bytes) -> dict[str, dict[str, list[str]]]:
+        """Of each object that was touched when it was dead or not written yet, where it was allocated and freed, as a
+        journal's header has it.
+        """
+        touched = {
+            one.start: one.id
+            for kind, _, _, _, _, _, a, _ in struct.iter_unpack(EVENT_FORMAT, raw)
+            if kind in (ev.DEAD_ACCESS, ev.UNINITIALISED) and (one := self.object_at(a)) is not None
+        }
+        told = {}
+        for address, object_id in sorted(touched.items()):
+            stacks = {ALLOC: self._stack(address, is_free=False), FREE: self._stack(address, is_free=True)}
+            told[str(object_id)] = {which: stack for which, stack in stacks.items() if stack}
+        return told
+
+    def _stack(self, address: int, *, is_free: bool) -> list[str]:
+        return [str(one) for pc in self.library.object_stack(address, is_free=is_free) for one in self.layout.places(pc)]
 
     def field(self, target: Object, offset: int) -> tuple[str, Field | None, int]:
         """The name of what lies at `offset`, its layout, and which word of a bitmap it is (-1: of none)."""

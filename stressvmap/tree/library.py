@@ -130,6 +130,7 @@ class Library:
         declare("sv_all_tasks", pointer, ctypes.POINTER(u32))
         declare("sv_events", pointer, _U64P)
         declare("sv_objects", pointer, ctypes.POINTER(u32))
+        declare("sv_object_stack", ctypes.POINTER(u32), u64, ctypes.c_int)
         declare("sv_text", ctypes.c_char_p, u32)
         declare("sv_string", u32, ctypes.c_char_p)
         declare("sv_choices", pointer, _U64P)
@@ -244,6 +245,14 @@ class Library:
         if not count.value:
             return []
         return list((ObjectView * count.value).from_buffer_copy(ctypes.string_at(at, count.value * _OBJECT_BYTES)))
+
+    def object_stack(self, address: int, *, is_free: bool) -> list[int]:
+        """Where an object was allocated, or freed: the place, where the function it is in was called, and so on."""
+        at = self.dll.sv_object_stack(address, int(is_free))
+        found: list[int] = []
+        while at[len(found)]:
+            found.append(at[len(found)])
+        return found
 
     def choices(self) -> list[tuple[int, int]]:
         """What was decided: (task, points)."""
