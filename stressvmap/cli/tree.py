@@ -41,8 +41,10 @@ _PageShift = Annotated[
     int | None,
     typer.Option(metavar="N", help="PAGE_SHIFT; it decides the drain's threshold (default: 22, if it fits)."),
 ]
-_Cpus = Annotated[int, typer.Option(metavar="N", help="The most CPUs that a scenario may have.")]
-_DebugPagealloc = Annotated[bool, typer.Option("--debug-pagealloc", help="As debug_pagealloc=on: unmap, then flush.")]
+_Cpus = Annotated[int, typer.Option(metavar="N", help="CPUs that NR_CPUS has to cover; bounds PAGE_SHIFT.")]
+_DebugPagealloc = Annotated[
+    bool, typer.Option("--debug-pagealloc", help="As debug_pagealloc=on, whatever a scenario says.")
+]
 _Cc = Annotated[str, typer.Option(metavar="gcc|clang", help="The compiler.")]
 
 
@@ -182,7 +184,7 @@ def doctor_command(json: Json = False, verbose: Verbose = 0, quiet: Quiet = Fals
     lacking = [finding for finding in findings if finding.is_needed and not finding.is_there]
     status = ConfigError.exit_status if lacking else 0
     if json:
-        print_object(_object("doctor", status) | {"findings": [asdict(found) for found in findings]})
+        print_object(_object("doctor", status) | {"findings": [_finding(found) for found in findings]})
         return status
     for found in findings:
         mark = "ok" if found.is_there else "MISSING" if found.is_needed else "absent"
@@ -241,6 +243,10 @@ def _object(command: str, exit_status: int = 0) -> dict[str, Any]:
     return {"schema": SCHEMA, "command": f"{NAME} {command}", "exit_status": exit_status}
 
 
+def _finding(found: doctor.Finding) -> dict[str, Any]:
+    return {key.removeprefix("is_"): value for key, value in asdict(found).items()}
+
+
 def _described(built: BuiltTree) -> dict[str, Any]:
     shown = ("origin", "patches", "options", "compiler", "files", "empty_headers", "notes")
     head = {"name": built.name, "release": built.release, "digest": built.digest, "library": str(built.library)}
@@ -253,7 +259,7 @@ def _lines(built: BuiltTree) -> list[str]:
     lines += [f"    patch      {patch['name']}" for patch in built.build["patches"]]
     lines.append(
         f"    sizes      blocks of {options['block_bits']} pages, max_alloc {options['max_alloc']}, "
-        f"PAGE_SHIFT {options['page_shift']}, up to {options['cpus']} CPUs"
+        f"PAGE_SHIFT {options['page_shift']}, NR_CPUS {options['nr_cpus']}"
         + (", debug_pagealloc" if options["debug_pagealloc"] else "")
     )
     lines.append(f"    compiler   {built.build['compiler']}")

@@ -14,7 +14,7 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,7 +89,7 @@ def plan(spec: TreeSpec, say: Callable[[str], None] = _nothing) -> Plan:
         "empty_headers": list(resolved.empty),
         "missing_headers": list(resolved.missing),
         "patches": [{"name": patch.name, "sha256": patches.digest_of(patch)} for patch in spec.patches],
-        "options": asdict(options),
+        "options": options.described(),
         "compiler": found.identity,
         "binutils": recipe.binutils_identity(),
         "shim_sha256": _sha256(b"".join(name.encode() + b"\0" + _raw(content) for name, content in shim.items())),
@@ -140,15 +140,18 @@ def _make(made: Plan, folder: Path) -> None:
         "name": made.name,
         "origin": made.sources.origin,
         **made.inputs,
-        "notes": list(_notes(made)),
+        "notes": [*made.patched.notes, *_warnings(log)],
         "library_sha256": cache.sha256_of(folder / cache.LIBRARY),
     }
     (folder / cache.LOG_FILE).write_text(log, encoding="utf-8")
     (folder / cache.BUILD_FILE).write_text(json.dumps(build, indent=1) + "\n", encoding="utf-8")
 
 
-def _notes(made: Plan) -> Iterable[str]:
-    yield from made.patched.notes
+def _warnings(log: str) -> Iterable[str]:
+    """One note for all that the compiler warned of; the log has them."""
+    warnings = [line for line in log.splitlines() if ": warning: " in line]
+    if warnings:
+        yield f"the compiler warns of {_count(len(warnings), 'thing')} ({cache.LOG_FILE}): {warnings[0]}"
 
 
 def _build_error(made: Plan, log: str) -> BuildError:

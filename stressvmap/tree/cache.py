@@ -2,6 +2,7 @@
 """Where built trees, fetched archives and what was read out of them are kept: $XDG_CACHE_HOME/stressvmap.
 
     trees/<digest>/       one built tree: library.so, build.json, build.log, source/
+    objects/<key>/<sha>   object files of shim and engine, which many builds share
     sources/              fetched archives, and extracted/<key>/ of each archive that was read
 
 An entry is a folder that appears by one rename when it is whole, so two builds at once of the same thing do not
@@ -19,7 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,7 @@ SOURCE: Final = "source"
 SCHEMA: Final = 1
 _SCRATCH: Final = ".scratch-"
 _SCRATCH_SECONDS: Final = 3600
+_DIGEST_GIVEN_MIN: Final = 6
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -80,6 +82,11 @@ def trees() -> Path:
 def sources() -> Path:
     """Where fetched archives are kept."""
     return folder() / "sources"
+
+
+def objects() -> Path:
+    """Where object files that many builds share are kept."""
+    return folder() / "objects"
 
 
 def extractions() -> Path:
@@ -134,6 +141,27 @@ def _read(entry: Path) -> BuiltTree:
     return BuiltTree(entry, build["digest"], build["name"], build["release"], build)
 
 
+def kept_object(key: str) -> bytes | None:
+    """The object file of this key, if there is one and it is whole."""
+    try:
+        for path in (objects() / key).iterdir():
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == path.name:
+                return content
+    except OSError:
+        pass
+    return None
+
+
+def keep_object(key: str, content: bytes) -> None:
+    """Keep an object file for other builds, if that can be done; one that is there already, but damaged, gives way."""
+    entry = objects() / key
+    if entry.exists() and kept_object(key) is None:
+        shutil.rmtree(entry, ignore_errors=True)
+    with suppress(OSError), making(entry) as made:
+        (made / hashlib.sha256(content).hexdigest()).write_bytes(content)
+
+
 def built_trees() -> list[BuiltTree]:
     """All built trees that are whole, the one built last first."""
     found = []
@@ -170,7 +198,10 @@ def clean(names: tuple[str, ...] = (), *, with_sources: bool = False) -> list[tu
     if names:
         built = built_trees()
         for name in names:
-            fitting = [tree.folder for tree in built if name == tree.name or tree.digest.startswith(name or "-")]
+            is_digest = len(name) >= _DIGEST_GIVEN_MIN
+            fitting = [
+                tree.folder for tree in built if name == tree.name or (is_digest and tree.digest.startswith(name))
+            ]
             if not fitting:
                 raise ConfigError(f"{name}: no built tree has this name or digest; `tree list` shows them")
             doomed += fitting
@@ -178,15 +209,19 @@ def clean(names: tuple[str, ...] = (), *, with_sources: bool = False) -> list[tu
         doomed += _entries(trees())
     if with_sources:
         doomed += _entries(sources())
-    removed = []
-    for entry in dict.fromkeys(doomed):
-        size = size_bytes(entry)
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-        removed.append((entry, size))
-    return removed
+    removed = [(entry, _remove(entry)) for entry in dict.fromkeys(doomed)]
+    shared = 0 if names else sum(_remove(entry) for entry in _entries(objects()))
+    return removed + ([(objects(), shared)] if shared else [])
+
+
+def _remove(entry: Path) -> int:
+    """Remove a file or a folder; the bytes it had."""
+    size = size_bytes(entry)
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
+    return size
 
 
 def _entries(place: Path) -> list[Path]:

@@ -79,7 +79,6 @@ class Complaint:
         return f"{place}: {self.text}"
 
 
-@cache
 def find(family: str) -> Compiler:
     """The compiler of this family. Raises ConfigError where there is none."""
     if family not in COMPILERS:
@@ -87,6 +86,11 @@ def find(family: str) -> Compiler:
     program = program_of(family)
     if program is None:
         raise ConfigError(f"--cc {family}: there is no {family} here; `stressvmap tree doctor` says what mends it")
+    return _identify(family, program)
+
+
+@cache
+def _identify(family: str, program: str) -> Compiler:
     version = run([program, "--version"], Path.cwd())[1].splitlines()
     machine = run([program, "-dumpmachine"], Path.cwd())[1].strip()
     if family == "gcc":

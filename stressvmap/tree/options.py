@@ -16,6 +16,7 @@ from stressvmap.tree.compiler import COMPILERS
 CPUS_MAX: Final = 256
 BLOCK_BITS_MAX: Final = 1024
 MAX_ALLOC_MAX: Final = 64
+PAGE_SHIFT_MIN: Final = 12
 PAGE_SHIFT_MAX: Final = 22
 """With pages of 4 MiB lazy_max_pages() is 8 pages for each bit of the number of CPUs online."""
 _SPACE_SHIFT: Final = 33
@@ -33,8 +34,11 @@ class BuildOptions:
     page_shift: int = 0
     """PAGE_SHIFT; 0: as large as `cpus` and `block_bits` allow, for the drain's threshold is in bytes."""
     cpus: int = 4
-    """The most CPUs a scenario may have: CONFIG_NR_CPUS is at least this."""
+    """Where `page_shift` is 0: CPUs that CONFIG_NR_CPUS has to cover. The code under test asks for the CPUs that there
+    are, so with a `page_shift` of its own a library serves any number up to 256.
+    """
     debug_pagealloc: bool = False
+    """As CONFIG_DEBUG_PAGEALLOC_ENABLE_DEFAULT: on, whatever the scenario says; else the scenario decides."""
     cc: str = "gcc"
 
     def resolved(self) -> BuildOptions:
@@ -53,11 +57,8 @@ class BuildOptions:
             )
         largest = min(PAGE_SHIFT_MAX, _SPACE_SHIFT - _bits(self.block_bits) - _bits(self.cpus))
         page_shift = self.page_shift or largest
-        if not 12 <= page_shift <= largest:
-            raise ConfigError(
-                f"--page-shift {page_shift}: must be 12 to {largest} with {self.cpus} CPUs and blocks of "
-                f"{self.block_bits} pages"
-            )
+        if not PAGE_SHIFT_MIN <= page_shift <= PAGE_SHIFT_MAX:
+            raise ConfigError(f"--page-shift {page_shift}: must be {PAGE_SHIFT_MIN} to {PAGE_SHIFT_MAX}")
         return BuildOptions(
             block_bits=self.block_bits,
             max_alloc=max_alloc,
@@ -66,6 +67,17 @@ class BuildOptions:
             debug_pagealloc=self.debug_pagealloc,
             cc=self.cc,
         )
+
+    def described(self) -> dict[str, int | str | bool]:
+        """What of it decides the library: part of the digest."""
+        return {
+            "block_bits": self.block_bits,
+            "max_alloc": self.max_alloc,
+            "page_shift": self.page_shift,
+            "nr_cpus": self.nr_cpus,
+            "debug_pagealloc": self.debug_pagealloc,
+            "cc": self.cc,
+        }
 
     @property
     def nr_cpus(self) -> int:

@@ -12,10 +12,11 @@ The first two are linked into one object whose data get sections of their own, w
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache as once
@@ -23,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from stressvmap.journal import events
+from stressvmap.tree import cache
 from stressvmap.tree.cache import LIBRARY, SOURCE
 from stressvmap.tree.compiler import MISSING_HEADER, Compiler, run
 from stressvmap.tree.headers import Resolved
@@ -32,6 +34,8 @@ from stressvmap.tree.sources import C_FILES, SHIM
 _INCLUDE: Final = "include/"
 _PROBES: Final = "probes.txt"
 """Names of mm/vmalloc.c that the shim asks for: SV_HAS_<name> is defined where the tree has them."""
+_PROBES_HEADER: Final = "sv_probes.h"
+_UNDEF_HEADER: Final = "sv_undef.h"
 _PROBED: Final = ("mm/vmalloc.c", "include/linux/vmalloc.h")
 _VMALLOC: Final = "mm/vmalloc.c"
 UNIT: Final = "mm/sv_unit.c"
@@ -134,7 +138,7 @@ def described(options: BuildOptions, found: Compiler) -> list[list[str]]:
     """The commands' flags, for the digest."""
     return [_under_test(options, found, macros) for macros in C_FILES.values()] + [
         _shim(options, found),
-        _host(options, found),
+        _host(found),
         [*_renames(_TEXTS), *_renames(_DATA), *_LINK],
     ]
 
@@ -150,8 +154,8 @@ def lay_out(folder: Path, resolved: Resolved, shim: Mapping[str, bytes]) -> Plac
         _write(folder / "missing" / name, f"#error {MISSING_HEADER}\n".encode())
     for name, content in shim.items():
         _write(folder / ("generated" if name == "sv_events.h" else "shim") / name, content)
-    _write(folder / "generated/sv_probes.h", _probes(resolved, shim))
-    _write(folder / "generated/sv_undef.h", _undefs(resolved, shim))
+    _write(folder / "generated" / _PROBES_HEADER, _probes(resolved, shim))
+    _write(folder / "generated" / _UNDEF_HEADER, _undefs(resolved, shim))
     _write(place.source / UNIT, f'#include "{PurePosixPath(_VMALLOC).name}"\n#include "{_AFTER_UNIT}"\n'.encode())
     for name in ("include", "../empty", "../missing", "../objects"):
         (place.source / name).mkdir(exist_ok=True)
@@ -180,31 +184,64 @@ def _undefs(resolved: Resolved, shim: Mapping[str, bytes]) -> bytes:
 # -- compiling ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One file to compile."""
+
+    command: tuple[str, ...]
+    object: str
+    """Where the object file goes, from the folder `source`."""
+    made_of: str = ""
+    """Digest of all that it may include, if that is the same for many builds; "" for the files under test."""
+
+
 def compile_all(place: Place, options: BuildOptions, found: Compiler) -> tuple[str, bool]:
-    """Compile every file, also after one has failed. What was printed, in the order of files; whether one failed."""
-    commands = list(_commands(place, options, found))
-    with ThreadPoolExecutor(max_workers=min(len(commands), os.cpu_count() or 1)) as pool:
-        done = list(pool.map(lambda command: run(command, place.source), commands))
+    """Compile every file, also after one has failed. What was printed, in the order of files; whether one failed.
+
+    Shim and engine are the same for many patches of a tree, so their objects are kept.
+    """
+    jobs = list(_jobs(place, options, found))
+    with ThreadPoolExecutor(max_workers=min(len(jobs), os.cpu_count() or 1)) as pool:
+        done = list(pool.map(lambda job: _compile(job, place, found), jobs))
     return "".join(output for _status, output in done), any(status != 0 for status, _output in done)
 
 
-def _commands(place: Place, options: BuildOptions, found: Compiler) -> list[list[str]]:
-    mapped = [f"-ffile-prefix-map={place.source}=."]
-    commands = []
+def _compile(job: _Job, place: Place, found: Compiler) -> tuple[int, str]:
+    command = [found.program, f"-ffile-prefix-map={place.source}=.", *job.command, "-o", job.object]
+    if not job.made_of:
+        return run(command, place.source)
+    key = hashlib.sha256("\0".join([found.identity, job.made_of, *job.command]).encode()).hexdigest()
+    if (kept := cache.kept_object(key)) is not None:
+        (place.source / job.object).write_bytes(kept)
+        return 0, ""
+    status, output = run(command, place.source)
+    if status == 0 and not output:
+        cache.keep_object(key, (place.source / job.object).read_bytes())
+    return status, output
+
+
+def _jobs(place: Place, options: BuildOptions, found: Compiler) -> Iterator[_Job]:
     for name, macros in C_FILES.items():
         source = UNIT if name == _VMALLOC else name
         beside = f"../shim/include/{PurePosixPath(name).parent}"
-        flags = [*_under_test(options, found, macros), "-iquote", beside]
-        commands.append([found.program, *mapped, *flags, "-c", source, "-o", _object("kernel", name)])
+        flags = (*_under_test(options, found, macros), "-iquote", beside)
+        yield _Job((*flags, "-c", source), _object("kernel", name))
+    host = _digest_of(place.shim)
+    headers = {name: content for name, content in place.resolved.files.items() if name not in C_FILES}
+    generated = {name: (place.folder / "generated" / name).read_bytes() for name in (_PROBES_HEADER, _UNDEF_HEADER)}
+    absent = {"empty": repr(place.resolved.empty).encode(), "missing": repr(place.resolved.missing).encode()}
+    shim = _digest_of({**place.shim, **headers, **generated, **absent})
     for name in _sources(place.shim, is_host=False):
-        commands.append(
-            [found.program, *mapped, *_shim(options, found), "-c", f"../shim/{name}", "-o", _object("shim", name)]
-        )
+        yield _Job((*_shim(options, found), "-c", f"../shim/{name}"), _object("shim", name), shim)
     for name in _sources(place.shim, is_host=True):
-        commands.append(
-            [found.program, *mapped, *_host(options, found), "-c", f"../shim/{name}", "-o", _object("host", name)]
-        )
-    return commands
+        yield _Job((*_host(found), "-c", f"../shim/{name}"), _object("host", name), host)
+
+
+def _digest_of(files: Mapping[str, bytes]) -> str:
+    made = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        made.update(f"{name}\0{len(content)}\0".encode() + content)
+    return made.hexdigest()
 
 
 def _sources(shim: Mapping[str, bytes], *, is_host: bool) -> list[str]:
@@ -224,11 +261,11 @@ def _object(kind: str, name: str) -> str:
     return f"../objects/{kind}-{name.replace('/', '_')}.o"
 
 
-def _all(options: BuildOptions, found: Compiler) -> list[str]:
+def _sizes(options: BuildOptions) -> list[str]:
     macros = [f"-DSV_PAGE_SHIFT={options.page_shift}", f"-DCONFIG_NR_CPUS={options.nr_cpus}"]
     if options.debug_pagealloc:
-        macros.append("-DCONFIG_DEBUG_PAGEALLOC=1")
-    return [*_LANGUAGE, *_BY_FAMILY[found.family][0], *macros]
+        macros.append("-DCONFIG_DEBUG_PAGEALLOC_ENABLE_DEFAULT=1")
+    return macros
 
 
 def _under_test(options: BuildOptions, found: Compiler, macros: Sequence[str]) -> list[str]:
@@ -236,15 +273,19 @@ def _under_test(options: BuildOptions, found: Compiler, macros: Sequence[str]) -
     if options.max_alloc != 64:
         defined.append(f"-DSV_MAX_ALLOC={options.max_alloc}")
     own = ["-isystem", found.own_headers]
-    return [*_all(options, found), *_KERNEL, *own, *_UNDER_TEST, *_BY_FAMILY[found.family][1], *defined]
+    return [*_all(found), *_sizes(options), *_KERNEL, *own, *_UNDER_TEST, *_BY_FAMILY[found.family][1], *defined]
 
 
 def _shim(options: BuildOptions, found: Compiler) -> list[str]:
-    return [*_all(options, found), *_KERNEL, "-isystem", found.own_headers, *_SHIM_ONLY]
+    return [*_all(found), *_sizes(options), *_KERNEL, "-isystem", found.own_headers, *_SHIM_ONLY]
 
 
-def _host(options: BuildOptions, found: Compiler) -> list[str]:
-    return [*_all(options, found), *_HOST]
+def _host(found: Compiler) -> list[str]:
+    return [*_all(found), *_HOST]
+
+
+def _all(found: Compiler) -> list[str]:
+    return [*_LANGUAGE, *_BY_FAMILY[found.family][0]]
 
 
 # -- linking -----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from stressvmap.runtime.task import Task
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ROOT / "stressvmap/tree/shim/engine"
 PROGRAMS: Final = Path(__file__).parent / "programs"
-COMPILER: Final = shutil.which("gcc") or shutil.which("cc")
+COMPILER: Final = shutil.which("gcc") or shutil.which("clang")
 REASONS: Final = (DONE, DEADLOCK, STEPS_MAX, INTERRUPTED)
 CPUS: Final = 256
 FIRST: Final = 0
@@ -38,7 +38,12 @@ LAST: Final = (1 << 32) - 1
 ACCESSES: Final = (events.READ, events.WRITE, events.READ_ONCE, events.WRITE_ONCE, events.ATOMIC)
 
 FLAGS: Final = ("-std=gnu11", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror")
-INSTRUMENTED: Final = ("-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-Wno-infinite-recursion")
+INSTRUMENTED: Final = ("-fsanitize=thread", "-Wno-infinite-recursion")
+OF_GCC: Final = ("--param=tsan-distinguish-volatile=1",)
+OF_CLANG: Final = (
+    *("-mllvm", "-tsan-distinguish-volatile=1"),
+    *("-mllvm", "-tsan-instrument-read-before-write=1"),  # without it clang tells of `x += 1` as a write alone
+)
 KERNEL_SECTIONS: Final = (".text=ktext", ".text.unlikely=ktext", ".data=kdata", ".bss=kbss,alloc,load,data,contents")
 
 
@@ -78,7 +83,8 @@ def _compile(folder: Path, flags: Sequence[str], source: Path, name: str = "") -
 
 
 def _compile_kernel(folder: Path) -> Path:
-    plain = _compile(folder, INSTRUMENTED, PROGRAMS / "cases.c", "plain.o")
+    instrumented = (*INSTRUMENTED, *(OF_GCC if shutil.which("gcc") == COMPILER else OF_CLANG))
+    plain = _compile(folder, instrumented, PROGRAMS / "cases.c", "plain.o")
     renames = [word for section in KERNEL_SECTIONS for word in ("--rename-section", section)]
     _call("objcopy", *renames, plain, folder / "cases.o")
     return folder / "cases.o"
@@ -195,21 +201,37 @@ class Engine:
 
     _copies = count()
 
-    def __init__(self, library: Path, *, points_all: bool = True, steps_max: int = 200_000, cpus: int = 2) -> None:
+    def __init__(
+        self,
+        library: Path,
+        *,
+        points_all: bool = True,
+        steps_max: int = 200_000,
+        cpus: int = 2,
+        keeps_events: bool = True,
+        slots: int = 0,
+    ) -> None:
         copy = library.with_name(f"{library.stem}-{os.getpid()}-{next(self._copies)}.so")
         shutil.copy(library, copy)
+        self.path = copy
         self.lib = lib = ctypes.CDLL(str(copy))
         lib.sv_error.restype = lib.sv_text.restype = ctypes.c_char_p
         lib.sv_events.restype = ctypes.POINTER(_Event)
         lib.sv_objects.restype = ctypes.POINTER(_Object)
         lib.sv_choices.restype = ctypes.POINTER(_Step)
         lib.sv_draws.restype = ctypes.POINTER(ctypes.c_uint32)
+        lib.sv_object_stack.restype = ctypes.POINTER(ctypes.c_uint32)
+        lib.sv_object_stack.argtypes = [ctypes.c_uint64, ctypes.c_int]
         for name in ("sv_base", "sv_point_count", "sv_operations", "sv_flags", "sv_engine_bench", "sv_starts", "state"):
             getattr(lib, name).restype = ctypes.c_uint64
-        config = _Config(abi=1, nr_possible=cpus, steps_max=steps_max, points_all=points_all, keeps_events=1)
+        config = _Config(abi=1, nr_possible=cpus, steps_max=steps_max, points_all=points_all)
+        config.keeps_events = keeps_events
+        config.slots = slots
         for cpu in range(cpus):
             config.possible[cpu] = config.online[cpu] = 1
-        assert lib.sv_boot(ctypes.byref(config)) == 0, self.error()
+        self.config = config
+        if lib.sv_boot(ctypes.byref(config)):
+            raise RuntimeError(self.error())
         names = (ctypes.c_char_p * 1000).in_dll(lib, "case_names")
         self.cases = {name.decode(): number for number, name in enumerate(iter(iter(names).__next__, None))}
 
@@ -297,6 +319,17 @@ class Engine:
         n = ctypes.c_uint64()
         draws = self.lib.sv_draws(ctypes.byref(n))
         return [draws[i] for i in range(n.value)]
+
+    def symbols(self) -> list[tuple[int, str]]:
+        """The library's functions by where they begin."""
+        listed = subprocess.run(["nm", "-n", self.path], capture_output=True, text=True, check=True).stdout
+        words = [line.split() for line in listed.splitlines()]
+        return [(int(word[0], 16), word[2]) for word in words if len(word) == 3 and word[1] in "tT"]
+
+    def stack(self, address: int, *, is_free: bool) -> list[int]:
+        """Where the object at an address was allocated, or freed: places in the library, innermost first."""
+        places = self.lib.sv_object_stack(address, is_free)
+        return list(takewhile(bool, (places[i] for i in count())))
 
     def journal(self, *, last: int = 1 << 40) -> list[Event]:
         """Of the last run, but for what boot recorded; at most the `last` entries of it."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
+from bisect import bisect
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from stressvmap.errors import ScheduleMismatch
 from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX
 from stressvmap.runtime.strategy import Schedule
 from stressvmap.sched.replay import ReplayStrategy
-from tests.tree.engine_driver import COMPILER, FIRST, LAST, ROOT, Engine, Event, Job, build_libraries
+from tests.tree.engine_driver import COMPILER, FIRST, LAST, REASONS, ROOT, Engine, Event, Job, build_libraries
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler: the engine of the tree backend is not tested")
 
@@ -49,6 +52,11 @@ def engine(libraries: dict[str, Path], request: pytest.FixtureRequest) -> Engine
 @pytest.fixture(scope="module")
 def native(libraries: dict[str, Path]) -> Engine:
     return Engine(libraries["native"])
+
+
+@pytest.fixture(scope="module")
+def marked(libraries: dict[str, Path]) -> Engine:
+    return Engine(libraries["native"], points_all=False)
 
 
 def final_count(journal: list[Event]) -> int:
@@ -96,8 +104,7 @@ def test_it_loses_none_without_a_switch_nor_with_a_lock(engine: Engine) -> None:
         assert final_count(engine.journal()) == 2
 
 
-def test_plain_accesses_are_recorded_but_no_points_where_only_marked_ones_are(libraries: dict[str, Path]) -> None:
-    marked = Engine(libraries["native"], points_all=False)
+def test_plain_accesses_are_recorded_but_no_points_where_only_marked_ones_are(marked: Engine) -> None:
     for plan in small_plans():
         assert marked.run(with_plan(TWO_WRITERS, plan)) == DONE
         assert final_count(marked.journal()) == 2
@@ -170,16 +177,17 @@ def test_a_run_begins_from_the_same_state_whatever_ran_before(engine: Engine) ->
         if not case.startswith(("loop", "interrupt")):
             engine.run(Job([(0, [(case, 1)]), (1, [("dirty", 1)])]))
         engine.load(job)
-        assert [engine.lib.state(number) for number in range(5)] == [7, 0, 3, 0, 0]
+        assert [engine.lib.state(number) for number in range(6)] == [7, 0, 3, 0, 0, 1]
         assert engine.run(job) == DONE
         assert engine.journal() == journal, case
 
 
-def test_memory_stays_flat_over_many_runs(native: Engine) -> None:
-    def resident_kib() -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+def resident_kib() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
+
+def test_memory_stays_flat_over_many_runs(native: Engine) -> None:
     native.load(BUSY)
     native.lib.sv_engine_bench(ctypes.c_uint64(1_000), ctypes.c_uint64(1), 5)
     before = resident_kib()
@@ -200,13 +208,49 @@ def test_without_points_and_journal_the_code_runs_the_same(native: Engine) -> No
     assert len(native.journal()) > 20
 
 
+def test_a_run_needs_a_program_of_its_own(native: Engine) -> None:
+    native.run(TWO_WRITERS)
+    assert native.lib.sv_run() == REASONS.index(INTERRUPTED)
+    assert "no program is loaded" in native.error()
+
+
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        (1, "boot: NULL pointer dereference"),
+        (2, "boot: an endless loop"),
+        (3, "boot: a wait for another task, where there is none"),
+        (4, "boot: a BUG at boot"),
+    ],
+)
+def test_a_boot_that_goes_wrong_is_an_error(libraries: dict[str, Path], slots: int, message: str) -> None:
+    with pytest.raises(RuntimeError, match=f"^{message}$"):
+        Engine(libraries["native"], slots=slots)
+
+
+def test_a_library_boots_once(native: Engine) -> None:
+    assert native.lib.sv_boot(ctypes.byref(native.config)) == -1
+    assert native.error() == "the machine is booted already"
+    assert native.run(TWO_WRITERS) == DONE
+
+
+def test_no_event_is_kept_where_none_is_wanted(libraries: dict[str, Path], native: Engine) -> None:
+    job = with_plan(BUSY, random_plan(2))
+    native.run(job)
+    silent = Engine(libraries["native"], keeps_events=False)
+    assert silent.run(job) == DONE
+    assert (silent.choices(), silent.points(), silent.journal()) == (native.choices(), native.points(), [])
+
+
 # -- crashes and endless loops ---------------------------------------------------------------------------------
 
 CRASHES = {
     "read_null": "NULL pointer dereference",
     "write_null": "NULL pointer dereference",
     "call_null": "NULL pointer dereference",
-    "read_wild": "wild pointer dereference at 0x6b6b6b6b6b6b6b6b",
+    "read_wild": "wild pointer dereference at 0x123456789abcdef0",
+    "read_uninitialised_pointer": "uninitialised pointer dereference",
+    "read_error_pointer": "error pointer dereference",
     "divide": "divide error",
     "abort_here": "abort",
     "trap": "illegal instruction",
@@ -229,6 +273,12 @@ def test_a_crash_kills_the_task_and_the_others_go_on(engine: Engine, case: str) 
     assert engine.run(TWO_WRITERS) == DONE
     assert final_count(engine.journal()) == 2
     assert engine.lib.sv_flags() == 0
+
+
+@pytest.mark.parametrize("case", CRASHES)
+def test_it_is_told_the_same_where_only_marked_accesses_are_points(marked: Engine, case: str) -> None:
+    marked.run(Job([(0, [(case, 0)])]))
+    assert texts(marked.journal(), "bug") == [CRASHES[case]]
 
 
 def test_a_write_to_what_is_constant_is_told_the_same_wherever_the_library_lies(native: Engine) -> None:
@@ -269,12 +319,53 @@ def test_an_endless_loop_ends_the_run_and_the_next_is_as_new(engine: Engine, cas
     assert engine.choices() == choices
 
 
-def test_an_endless_loop_of_accesses_that_are_no_points_ends_too(libraries: dict[str, Path]) -> None:
-    marked = Engine(libraries["native"], points_all=False)
+def test_an_endless_loop_of_accesses_that_are_no_points_ends_too(marked: Engine) -> None:
+    before = resident_kib()
     assert marked.run(Job([(0, [("loop_plain", 0)])])) == STEPS_MAX
+    assert resident_kib() > before + 50_000
     assert [event.name for event in marked.journal(last=2)] == ["runnable", "stopped"]
     assert marked.run(TWO_WRITERS) == DONE
     assert len(marked.journal()) < 10
+    assert resident_kib() < before + 30_000  # what that run needed is given back
+
+
+def test_many_short_runs_are_no_endless_loop(native: Engine) -> None:
+    native.load(TWO_WRITERS)
+    assert native.lib.sv_engine_bench(ctypes.c_uint64(300_000), ctypes.c_uint64(1), 1) == 300_000 * 4
+
+
+def test_a_thread_or_a_child_process_that_runs_tasks_gets_the_same_protection(native: Engine) -> None:
+    jobs = [(Job([(0, [("overflow", 0)])]), DONE), (Job([(0, [("loop_quiet", 0)])]), STEPS_MAX)]
+
+    def is_safe() -> bool:
+        return [native.run(job) for job, _ in jobs] == [reason for _, reason in jobs]
+
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(is_safe()))
+    thread.start()
+    thread.join()
+    assert answers == [True]
+    assert is_safe()
+    child = os.fork()
+    if not child:
+        os._exit(0 if is_safe() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_crash_while_no_task_runs_is_whose_it_was_before(libraries: dict[str, Path]) -> None:
+    lines = [
+        "import ctypes, faulthandler, resource",
+        "from pathlib import Path",
+        "from tests.tree.engine_driver import Engine, Job",
+        "faulthandler.enable()",
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+        f"engine = Engine(Path({str(libraries['native'])!r}))",
+        "engine.run(Job([(0, [('overflow', 0)])]))",
+        "ctypes.string_at(0)",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGSEGV
+    assert b"Fatal Python error: Segmentation fault" in done.stderr
 
 
 def test_ctrl_c_while_a_task_runs_reaches_python_after_the_run(native: Engine) -> None:
@@ -330,6 +421,19 @@ def test_a_use_after_free_is_told_at_the_access(native: Engine) -> None:
     assert native.lib.sv_flags() == 4
 
 
+def test_who_allocated_and_who_freed_is_told_with_the_calls_that_led_there(native: Engine) -> None:
+    native.run(Job([(0, [("read_after_free", 5)])]))
+    [address] = [address for address, _, number in native.objects() if number == 1 << 20 | 1]
+    symbols = native.symbols()
+
+    def function_of(place: int) -> str:
+        return symbols[bisect([at for at, _ in symbols], place - 1) - 1][1]
+
+    allocated, freed = ([function_of(at) for at in native.stack(address, is_free=free)] for free in (False, True))
+    assert allocated == ["make", "case_read_after_free", "sv_perform"]
+    assert freed == ["case_read_after_free", "sv_perform"]
+
+
 def test_only_bytes_that_nobody_wrote_are_uninitialised(native: Engine) -> None:
     native.run(Job([(0, [("read_unwritten", 5)])]))
     journal = native.journal()
@@ -348,6 +452,16 @@ def test_plain_accesses_to_the_own_stack_are_nobody_elses_business(native: Engin
     assert names(native.journal()) == []
     native.run(Job([(0, [("share_stack", 1)]), (1, [("share_stack", 1)])], [(FIRST, 20), (LAST, 100)]))
     assert names(native.journal(), 2) == ["read", "read", "write"]  # those to the other's are
+
+
+def test_a_variable_on_the_stack_that_nobody_wrote_reads_the_same_after_any_run(engine: Engine) -> None:
+    for n in (100, 4000):
+        engine.run(Job([(0, [("read_from_stack", n)])]))
+        before = engine.journal()
+        engine.run(Job([(0, [("leave_on_stack", 7)])]))
+        engine.run(Job([(0, [("read_from_stack", n)])]))
+        assert engine.journal() == before
+        assert final_count(before) == 0x6B6B6B6B6B6B6B6B
 
 
 def test_a_plain_access_in_data_race_is_a_marked_one(native: Engine) -> None:

@@ -52,10 +52,12 @@ bool sv_before_delete_or_report(struct list_head *entry)
 
 void sv_list_added(const struct list_head *node, const struct list_head *head, struct sv_name *name)
 {
+	SV_SITE();
 	sv_record(SV_LIST_ADD, (uint64_t)node, sv_name_number(name), (uint64_t)head);
 }
 
 void sv_list_deleted(const struct list_head *node, struct sv_name *name)
 {
+	SV_SITE();
 	sv_record(SV_LIST_DEL, (uint64_t)node, sv_name_number(name), 0);
 }

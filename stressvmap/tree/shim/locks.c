@@ -83,21 +83,36 @@ static bool try_to_take(struct sv_lock *lock, uint32_t lock_class)
 	return true;
 }
 
-void sv_spin_lock(struct sv_lock *lock, struct sv_name *name)
+static void spin_acquire(struct sv_lock *lock, uint32_t lock_class)
 {
-	uint32_t lock_class = sv_name_number(name);
-
-	SV_SITE();
 	sv_point(SV_LOCK, (uint64_t)lock, lock_class);
 	sv_preempt_disable();
 	acquire(lock, lock_class);
 }
 
+static void spin_release(struct sv_lock *lock, uint32_t lock_class)
+{
+	release(lock, lock_class);
+	sv_preempt_enable();
+}
+
+static void mutex_acquire(struct sv_lock *lock, uint32_t lock_class)
+{
+	sv_might_sleep("mutex_lock");
+	sv_point(SV_LOCK, (uint64_t)lock, lock_class);
+	acquire(lock, lock_class);
+}
+
+void sv_spin_lock(struct sv_lock *lock, struct sv_name *name)
+{
+	SV_SITE();
+	spin_acquire(lock, sv_name_number(name));
+}
+
 void sv_spin_unlock(struct sv_lock *lock, struct sv_name *name)
 {
 	SV_SITE();
-	release(lock, sv_name_number(name));
-	sv_preempt_enable();
+	spin_release(lock, sv_name_number(name));
 }
 
 int sv_spin_trylock(struct sv_lock *lock, struct sv_name *name)
@@ -132,12 +147,8 @@ void sv_spin_unlock_irq(struct sv_lock *lock, struct sv_name *name)
 
 void sv_mutex_lock(struct sv_lock *lock, struct sv_name *name)
 {
-	uint32_t lock_class = sv_name_number(name);
-
 	SV_SITE();
-	sv_might_sleep("mutex_lock");
-	sv_point(SV_LOCK, (uint64_t)lock, lock_class);
-	acquire(lock, lock_class);
+	mutex_acquire(lock, sv_name_number(name));
 }
 
 void sv_mutex_unlock(struct sv_lock *lock, struct sv_name *name)
@@ -182,29 +193,33 @@ int sv_cond_resched_lock(struct sv_lock *lock, struct sv_name *name)
 	SV_SITE();
 	if (!sv_lock_is_contended(lock))
 		return 0;
-	sv_spin_unlock(lock, name);
-	sv_spin_lock(lock, name);
+	spin_release(lock, sv_name_number(name));
+	spin_acquire(lock, sv_name_number(name));
 	return 1;
 }
 
 struct sv_guard sv_guard_spinlock_begin(struct sv_lock *lock, struct sv_name *name)
 {
-	sv_spin_lock(lock, name);
+	SV_SITE();
+	spin_acquire(lock, sv_name_number(name));
 	return (struct sv_guard){ lock, name };
 }
 
 struct sv_guard sv_guard_mutex_begin(struct sv_lock *lock, struct sv_name *name)
 {
-	sv_mutex_lock(lock, name);
+	SV_SITE();
+	mutex_acquire(lock, sv_name_number(name));
 	return (struct sv_guard){ lock, name };
 }
 
 void sv_guard_spinlock_end(struct sv_guard *guard)
 {
-	sv_spin_unlock(guard->lock, guard->name);
+	SV_SITE();
+	spin_release(guard->lock, sv_name_number(guard->name));
 }
 
 void sv_guard_mutex_end(struct sv_guard *guard)
 {
-	sv_mutex_unlock(guard->lock, guard->name);
+	SV_SITE();
+	release(guard->lock, sv_name_number(guard->name));
 }

@@ -167,6 +167,7 @@ static void serve(void *unused)
 	while (served < ready) {
 		struct callback *callback;
 
+		sv_current->pc = 0; /* in no kernel function */
 		sv_point(SV_KFREE_RCU, 0, sv_string("callback"));
 		if (served == ready)
 			return;

@@ -140,6 +140,7 @@ static void serve(void *argument)
 		uint32_t name = name_of(work);
 
 		running[n] = work;
+		sv_current->pc = 0; /* in no kernel function */
 		if (work->cpu >= 0 && sv_cpu_online[work->cpu] && sv_move(sv_current, work->cpu))
 			sv_wait_for_cpu();
 		sv_point(SV_WORK_BEGIN, 0, name);
@@ -148,6 +149,7 @@ static void serve(void *argument)
 		work->started++;
 		sv_record(SV_WORK_BEGIN, 0, name, 0);
 		work->func(work);
+		sv_current->pc = 0;
 		sv_record(SV_WORK_END, 0, name, 0);
 		running[n] = NULL;
 		work->ended++;

@@ -17,8 +17,15 @@ struct packed {
 	uint64_t value;
 } __attribute__((packed));
 
-/* Volatile only where a case is about that: `hide` keeps the compiler from knowing what a pointer points to. */
-#define hide(pointer) ({ __auto_type hidden_ = (pointer); __asm__ volatile("" : "+r"(hidden_) : : "memory"); hidden_; })
+/*
+ * Volatile only where a case is about that: `hide` keeps the compiler from knowing what a pointer points to.
+ */
+#define hide(pointer)                                                   \
+	({                                                              \
+		__auto_type hidden_ = (pointer);                        \
+		__asm__ volatile("" : "+r"(hidden_) : : "memory");      \
+		hidden_;                                                \
+	})
 
 uint64_t counter;
 struct thing things[4] = { { 1, 2, 3 }, { 4, 5, 6 }, { 7, 8, 9 }, { 10, 11, 12 } };
@@ -71,9 +78,9 @@ void case_copy(uint32_t n)
 	*to = *hide(&things[n]);
 }
 
-static struct thing *make(bool zeroed)
+static __attribute__((noinline)) struct thing *make(bool zeroed)
 {
-	return hide((struct thing *)sv_alloc(sizeof(struct thing), "thing", zeroed));
+	return hide((struct thing *)allocate(sizeof(struct thing), "thing", zeroed));
 }
 
 void case_read_after_free(uint32_t n)
@@ -81,7 +88,7 @@ void case_read_after_free(uint32_t n)
 	struct thing *thing = make(true);
 
 	thing->second = n;
-	sv_free(thing, SV_FREED_SLAB);
+	release(thing);
 	counter = thing->second;
 }
 
@@ -89,7 +96,7 @@ void case_write_after_free(uint32_t n)
 {
 	struct thing *thing = make(true);
 
-	sv_free(thing, SV_FREED_SLAB);
+	release(thing);
 	thing->third = n;
 }
 
@@ -98,8 +105,8 @@ void case_free_twice(uint32_t n)
 	struct thing *thing = make(true);
 
 	(void)n;
-	sv_free(thing, SV_FREED_SLAB);
-	sv_free(thing, SV_FREED_SLAB);
+	release(thing);
+	release(thing);
 }
 
 void case_read_unwritten(uint32_t n)
@@ -132,6 +139,23 @@ void case_use_stack(uint32_t n)
 
 	for (int i = 1; i < 4; i++)
 		hide(local)[i] = hide(local)[i - 1];
+}
+
+void case_leave_on_stack(uint32_t n)
+{
+	uint64_t local[4096];
+
+	for (int i = 0; i < 4096; i++)
+		hide(local)[i] = n;
+	case_increment(1); /* below it */
+}
+
+/* Reads what nobody wrote. */
+void case_read_from_stack(uint32_t n)
+{
+	uint64_t local[4096];
+
+	counter = hide(local)[n];
 }
 
 /* The first task lends a variable on its stack to the others. */
@@ -182,7 +206,20 @@ void case_write_null(uint32_t n)
 void case_read_wild(uint32_t n)
 {
 	(void)n;
-	counter = *hide((uint64_t *)UINT64_C(0x6b6b6b6b6b6b6b6b));
+	counter = *hide((uint64_t *)UINT64_C(0x123456789abcdef0));
+}
+
+/* The pointer itself is memory that nobody wrote. */
+void case_read_uninitialised_pointer(uint32_t n)
+{
+	struct thing *thing = *hide((struct thing **)make(false));
+
+	counter = thing->second + n;
+}
+
+void case_read_error_pointer(uint32_t n)
+{
+	counter = hide((struct thing *)(intptr_t)-12)->first + n;
 }
 
 void case_write_constant(uint32_t n)

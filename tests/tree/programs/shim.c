@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The little kernel of the engine's own tests: a lock, an interrupt for each CPU, a daemon. Not instrumented. */
+/*
+ * The little kernel of the engine's own tests: a lock, an interrupt for each CPU, a daemon. Not instrumented.
+ */
 #include "cases.h"
 
 #define INTERRUPT_TASK 1000
@@ -53,6 +55,18 @@ void unlock(void)
 		if (sv_tasks[i]->is_parked && sv_tasks[i]->blocked_object == (uintptr_t)&owner)
 			sv_wake(sv_tasks[i]);
 	sv_preempt_enable();
+}
+
+void *allocate(size_t size, const char *type, bool zeroed)
+{
+	SV_SITE();
+	return sv_alloc(size, type, zeroed);
+}
+
+void release(void *object)
+{
+	SV_SITE();
+	sv_free(object, SV_FREED_SLAB);
 }
 
 void case_points(uint32_t n)
@@ -131,6 +145,12 @@ void case_sleep_for_ever(uint32_t n)
 	sv_park();
 }
 
+void case_free_boot(uint32_t n)
+{
+	(void)n;
+	sv_free(on_heap, SV_FREED_SLAB);
+}
+
 void case_ask_to_stop(uint32_t n)
 {
 	sv_request_stop();
@@ -170,8 +190,22 @@ static void daemon_body(void *unused)
 	sv_record(SV_WORK_END, 0, sv_string("work"), 0);
 }
 
+/* What a boot may do wrong, by the number of slots that it is told. */
+static void go_wrong(void)
+{
+	if (sv_config.slots == 1)
+		*(volatile int *)NULL = 1;
+	while (sv_config.slots == 2)
+		;
+	if (sv_config.slots == 3)
+		sv_park();
+	if (sv_config.slots == 4)
+		sv_bug("a BUG at boot");
+}
+
 void sv_shim_boot(void)
 {
+	go_wrong();
 	for (int cpu = 0; cpu < sv_nr_cpu_ids; cpu++)
 		if (sv_cpu_possible[cpu])
 			sv_spawn(INTERRUPT_TASK + cpu, "irq", cpu, interrupt, NULL, true, true);
@@ -210,7 +244,8 @@ void sv_clean_up(void *unused)
 SV_EXPORT uint64_t state(uint32_t n);
 uint64_t state(uint32_t n)
 {
-	uint64_t values[] = { kernel_data, kernel_bss, on_heap[0], interrupts_handled, (uint64_t)(owner != NULL) };
+	uint64_t values[] = { kernel_data,	  kernel_bss,	 on_heap[0],
+			      interrupts_handled, owner != NULL, sv_is_object(on_heap) };
 
 	return values[n];
 }

@@ -2,9 +2,9 @@
 /*
  * What a compiler calls for -fsanitize=thread: a callback before each access of the code under test.
  *
- * The callback is the scheduling point and writes the journal's entry: a read's value is there already, for nothing
- * comes between the callback and the access; a write's is filled in at the task's next entry into the engine. Plain
- * accesses to the own stack are nobody else's business.
+ * The callback is the scheduling point and writes the journal's entry: a read's value is there already, for
+ * nothing comes between the callback and the access; a write's is filled in at the task's next entry into the
+ * engine. Plain accesses to the own stack are nobody else's business.
  */
 #include <string.h>
 
@@ -28,6 +28,7 @@ void sv_access_slowly(uint64_t address, size_t size, unsigned int is, uint32_t p
 		flags = SV_RACY;
 	}
 	kind = access_kind(is);
+	task->touched = address;
 	if (is & IS_MARKED || sv_config.points_all)
 		sv_announce(task, kind, address, (uint32_t)size);
 	if (address - sv_arena < sv_arena_used) {
@@ -43,17 +44,17 @@ void sv_access_slowly(uint64_t address, size_t size, unsigned int is, uint32_t p
 	sv_unfilled = event;
 }
 
-#define DEFINE_ACCESS(name, size, is)                                                                                \
-	void __tsan_##name(void *address);                                                                           \
-	void __tsan_##name(void *address)                                                                            \
-	{                                                                                                            \
-		access(address, size, is, HERE);                                                                     \
+#define DEFINE_ACCESS(name, size, is)                                                                   \
+	void __tsan_##name(void *address);                                                              \
+	void __tsan_##name(void *address)                                                               \
+	{                                                                                               \
+		access(address, size, is, HERE);                                                        \
 	}
 
-#define DEFINE_ACCESSES(size, prefix, is)                                                                            \
-	DEFINE_ACCESS(prefix##read##size, size, is)                                                                  \
-	DEFINE_ACCESS(prefix##write##size, size, (is) | IS_WRITE)                                                    \
-	DEFINE_ACCESS(prefix##volatile_read##size, size, (is) | IS_MARKED)                                           \
+#define DEFINE_ACCESSES(size, prefix, is)                                                               \
+	DEFINE_ACCESS(prefix##read##size, size, is)                                                     \
+	DEFINE_ACCESS(prefix##write##size, size, (is) | IS_WRITE)                                       \
+	DEFINE_ACCESS(prefix##volatile_read##size, size, (is) | IS_MARKED)                              \
 	DEFINE_ACCESS(prefix##volatile_write##size, size, (is) | IS_MARKED | IS_WRITE)
 
 DEFINE_ACCESSES(1, , 0)
@@ -101,15 +102,18 @@ void __tsan_vptr_read(void **address)
 }
 
 /*
- * An access has its place by itself. Where the function was called is kept for the stories of objects: who allocated
- * it, who freed it.
+ * An access has its place by itself. Where the function was called is kept for the stories of objects: who
+ * allocated it, who freed it.
  */
 static uint32_t frames[SV_TASKS + 1][FRAMES];
 
 void __tsan_func_entry(void *caller)
 {
 	struct sv_task *task = sv_current;
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 
+	if (unlikely(here < sv_stack_used[task->number]))
+		sv_stack_used[task->number] = here;
 	if (likely((uint32_t)task->depth < FRAMES))
 		frames[task->number][task->depth] = sv_place_of(caller);
 	task->depth++;

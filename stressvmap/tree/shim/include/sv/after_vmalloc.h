@@ -70,18 +70,19 @@ static SV_UNSEEN void sv_tree_point(int kind, struct rb_root *root, struct rb_no
 {
 	enum sv_tree tree = sv_tree_of(root);
 
-	sv_site(__builtin_return_address(0));
 	if (tree != SV_NO_TREE)
 		sv_point(kind, (uint64_t)sv_area_of(node), sv_tree_name(tree));
 }
 
 SV_UNSEEN void sv_tree_insert(struct rb_root *root, struct rb_node *node, bool is_augmented)
 {
+	SV_SITE();
 	sv_tree_point(SV_TREE_INSERT, root, node);
 }
 
 SV_UNSEEN void sv_tree_erase(struct rb_root *root, struct rb_node *node, bool is_augmented)
 {
+	SV_SITE();
 	sv_tree_point(SV_TREE_ERASE, root, node);
 }
 
@@ -90,6 +91,7 @@ SV_UNSEEN void sv_tree_inserted(struct rb_root *root, struct rb_node *node, bool
 	enum sv_tree tree = sv_tree_of(root);
 	struct vmap_area *va = sv_area_of(node);
 
+	SV_SITE();
 	if (tree == SV_NO_TREE)
 		return;
 	sv_record(SV_TREE_INSERT, (uint64_t)va, sv_tree_name(tree), 0);
@@ -104,6 +106,7 @@ SV_UNSEEN void sv_tree_erased(struct rb_root *root, struct rb_node *node, bool i
 	enum sv_tree tree = sv_tree_of(root);
 	struct vmap_area *va = sv_area_of(node);
 
+	SV_SITE();
 	if (tree == SV_NO_TREE)
 		return;
 	sv_record(SV_TREE_ERASE, (uint64_t)va, sv_tree_name(tree), 0);
