@@ -253,7 +253,7 @@ class Decoder:
             words[word] = value
             value = sum(bits << 64 * number for number, bits in words.items())
         else:
-            value = _signed(value)
+            value = _signed(self.library.as_everywhere(value))
         return (kind, task, cpu, where, target.id, name, value)
 
     def _about_object(self, kind: int, task: int, cpu: int, where: str, address: int, text: str, c: int) -> Event:
@@ -266,10 +266,10 @@ class Decoder:
     def _atomic(self, task: int, cpu: int, where: str, address: int, text: str, value: int) -> Event:
         target = self.object_at(address)
         if target is None:
-            return (ev.ATOMIC, task, cpu, where, 0, text, _signed(value))
+            return (ev.ATOMIC, task, cpu, where, 0, text, _signed(self.library.as_everywhere(value)))
         is_static = target.id >> 20 == 0 and target.id >= STATIC and address == target.start
         name = target.type if is_static else self.field(target, address - target.start)[0]
-        return (ev.ATOMIC, task, cpu, where, target.id, name.removesuffix(".counter"), _signed(value))
+        return (ev.ATOMIC, task, cpu, where, target.id, name.removesuffix(".counter"), _signed(self.library.as_everywhere(value)))
 
 
 _STRUCT: Final = re.compile(r"\bstruct (\w+)")
