@@ -23,6 +23,8 @@ STACKS: Final = "stacks"
 """Key of a journal's header: by object (as text), {"alloc": places, "free": places}, innermost first; of the objects
 that were touched when they should not have been.
 """
+CALLERS: Final = "callers"
+"""Key of a journal's header: by function of a tree, the functions that call it."""
 ALLOC: Final = "alloc"
 FREE: Final = "free"
 
@@ -77,6 +79,14 @@ def name_of(function: str) -> str:
     """The bare name of the function that `where` tells of."""
     told = under_test(function) or places(function)
     return told[0].function if told else ""
+
+
+def callers(journal: Journal) -> dict[str, tuple[str, ...]] | None:
+    """Who calls a function of the tree; None if the journal does not say."""
+    told = journal.header.get(CALLERS)
+    if not isinstance(told, dict):
+        return None
+    return {name: tuple(map(str, names)) for name, names in told.items() if isinstance(names, list)}
 
 
 def stack(journal: Journal, object_id: int, which: str) -> tuple[Place, ...]:

@@ -14,7 +14,7 @@ from typing import Final
 from stressvmap import program as ops
 from stressvmap.journal.events import FRAME_OWNER, PTE_CLEAR, PTE_SET, STOPPED, Event
 from stressvmap.journal.journal import Journal
-from stressvmap.journal.place import STACKS, where
+from stressvmap.journal.place import CALLERS, STACKS, where
 from stressvmap.program import Program
 from stressvmap.runtime.runtime import DONE, Runtime
 from stressvmap.runtime.strategy import Schedule, Strategy
@@ -295,6 +295,7 @@ class TreeBackend:
                 "tasks": {str(view.id): [self.library.text(view.name), view.cpu] for view in views},
                 "seed": seed,
                 "execution": execution,
+                CALLERS: self.decoder.layout.callers,
                 **({STACKS: stacks} if (stacks := self.decoder.stacks(raw)) else {}),
             },
             events=events,

@@ -22,7 +22,7 @@ from elftools.dwarf.ranges import RangeEntry
 from elftools.elf.elffile import ELFFile
 
 from stressvmap.errors import HarnessError
-from stressvmap.journal.place import Place
+from stressvmap.journal.place import UNDER_TEST, Place
 
 SCHEMA: Final = 2
 KERNEL_UNITS: Final = ("mm/", "lib/")
@@ -31,6 +31,8 @@ INTEGER: Final = ""
 _TRANSPARENT: Final = frozenset(
     {"DW_TAG_typedef", "DW_TAG_const_type", "DW_TAG_volatile_type", "DW_TAG_atomic_type", "DW_TAG_restrict_type"}
 )
+_CALLS: Final = frozenset({"DW_TAG_call_site", "DW_TAG_GNU_call_site"})
+_ORIGINS: Final = ("DW_AT_call_origin", "DW_AT_abstract_origin")
 _RECORDS: Final = frozenset({"DW_TAG_structure_type", "DW_TAG_union_type"})
 
 
@@ -105,6 +107,8 @@ class Layout:
     lines: list[tuple[int, str, int]] = field(default_factory=list)
     """(start, file, line), ascending; of those of one address the last counts."""
     scopes: list[Scope] = field(default_factory=list)
+    callers: dict[str, list[str]] = field(default_factory=dict)
+    """By function of mm/: those that call it, and those that these were inlined into."""
     _places: dict[int, tuple[Place, ...]] = field(default_factory=dict)
     _starts: list[int] = field(default_factory=list)
     _line_starts: list[int] = field(default_factory=list)
@@ -147,6 +151,7 @@ class Layout:
             "globals": [[g.name, g.offset, g.size, g.type] for g in self.globals.values()],
             "functions": self.functions,
             "lines": self.lines,
+            "callers": self.callers,
             "scopes": [[s.function, s.caller, s.file, s.line] for s in self.scopes],
         }
         path.write_text(json.dumps(told, separators=(",", ":")), encoding="utf-8")
@@ -168,6 +173,7 @@ class Layout:
             [(start, end, number) for start, end, number in told["functions"]],
             [(start, file, line) for start, file, line in told["lines"]],
             [Scope(*one) for one in told["scopes"]],
+            told["callers"],
         )
 
 
@@ -206,6 +212,9 @@ class _Reader:
         self.structs: dict[str, Struct] = {}
         self.globals: dict[str, Global] = {}
         self.scopes: list[Scope] = []
+        self.callers: dict[str, set[str]] = {}
+        self.told: set[str] = set()
+        """The functions of mm/ that were not inlined everywhere."""
         self.ranges: list[tuple[int, int, int, int]] = []
         """(start, end, depth, number of the scope)."""
         self.lines: list[tuple[int, str, int]] = []
@@ -213,7 +222,8 @@ class _Reader:
     def layout(self) -> Layout:
         """What was gathered."""
         in_order = sorted(self.lines, key=lambda one: one[0])
-        return Layout(self.structs, self.globals, _innermost(self.ranges), in_order, self.scopes)
+        callers = {name: sorted(self.callers[name]) for name in sorted(self.callers.keys() & self.told)}
+        return Layout(self.structs, self.globals, _innermost(self.ranges), in_order, self.scopes, callers)
 
     def read(self, unit: CompileUnit) -> None:
         """Add one compile unit."""
@@ -224,6 +234,8 @@ class _Reader:
             elif die.tag == "DW_TAG_variable":
                 self._variable(unit, die)
             elif die.tag == "DW_TAG_subprogram":
+                if _name(unit.get_top_DIE()).startswith(UNDER_TEST):
+                    self.told.add(_function_name(die))
                 self._function(unit, die, 0, -1, files)
         self._lines(unit, files)
 
@@ -266,6 +278,15 @@ class _Reader:
         for child in die.iter_children():
             if child.tag in ("DW_TAG_inlined_subroutine", "DW_TAG_lexical_block"):
                 self._function(unit, child, depth + 1, caller, files)
+            elif child.tag in _CALLS and any(name in child.attributes for name in _ORIGINS):
+                self._call(child, caller)
+
+    def _call(self, die: DIE, scope: int) -> None:
+        origin = next(name for name in _ORIGINS if name in die.attributes)
+        callers = self.callers.setdefault(_function_name(die.get_DIE_from_attribute(origin)), set())
+        while scope >= 0:
+            callers.add(self.scopes[scope].function)
+            scope = self.scopes[scope].caller
 
     def _ranges(self, unit: CompileUnit, die: DIE) -> list[tuple[int, int]]:
         low = die.attributes.get("DW_AT_low_pc")
