@@ -69,16 +69,23 @@ def under_test(function: str) -> tuple[Place, ...]:
     return tuple(place for place in places(function) if not place.file or place.file.startswith(UNDER_TEST))
 
 
+def place_of(function: str) -> Place | None:
+    """The one that a report names: the innermost of those under test, or if there is none, of all. None outside any."""
+    return next(iter(under_test(function) or places(function)), None)
+
+
 def where(function: str) -> str:
-    """For a sentence: `vb_free`, or `vb_free at mm/vmalloc.c:2198`; empty outside any function."""
-    told = under_test(function) or places(function)
-    return "" if not told else f"{told[0].function} at {told[0].position}" if told[0].file else told[0].function
+    """That for a sentence: `vb_free`, or `vb_free at mm/vmalloc.c:2198`; empty outside any function."""
+    place = place_of(function)
+    if place is None:
+        return ""
+    return f"{place.function} at {place.position}" if place.file else place.function
 
 
 def name_of(function: str) -> str:
-    """The bare name of the function that `where` tells of."""
-    told = under_test(function) or places(function)
-    return told[0].function if told else ""
+    """Its bare name."""
+    place = place_of(function)
+    return "" if place is None else place.function
 
 
 def callers(journal: Journal) -> dict[str, tuple[str, ...]] | None:

@@ -2,7 +2,8 @@
 """Which calls each event of a journal was made in: the API call and the kernel functions under it.
 
 A model's journal names the innermost function only. The functions above it follow from who was under way before, and,
-where that leaves it open, from who calls whom in mm/vmalloc.c. A kernel tree's names what the compiler inlined, too; the
+where that leaves it open, from who calls whom in mm/vmalloc.c. A kernel tree says both: what was inlined, and who calls
+whom. The
 functions of headers and lib/ are no frames of their own, but part of the one that used them.
 """
 

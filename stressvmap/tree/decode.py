@@ -158,7 +158,9 @@ class Decoder:
         return told
 
     def _stack(self, address: int, *, is_free: bool) -> list[str]:
-        return [str(one) for pc in self.library.object_stack(address, is_free=is_free) for one in self.layout.places(pc)]
+        return [
+            str(one) for pc in self.library.object_stack(address, is_free=is_free) for one in self.layout.places(pc)
+        ]
 
     def field(self, target: Object, offset: int) -> tuple[str, Field | None, int]:
         """The name of what lies at `offset`, its layout, and which word of a bitmap it is (-1: of none)."""
@@ -269,7 +271,15 @@ class Decoder:
             return (ev.ATOMIC, task, cpu, where, 0, text, _signed(self.library.as_everywhere(value)))
         is_static = target.id >> 20 == 0 and target.id >= STATIC and address == target.start
         name = target.type if is_static else self.field(target, address - target.start)[0]
-        return (ev.ATOMIC, task, cpu, where, target.id, name.removesuffix(".counter"), _signed(self.library.as_everywhere(value)))
+        return (
+            ev.ATOMIC,
+            task,
+            cpu,
+            where,
+            target.id,
+            name.removesuffix(".counter"),
+            _signed(self.library.as_everywhere(value)),
+        )
 
 
 _STRUCT: Final = re.compile(r"\bstruct (\w+)")
