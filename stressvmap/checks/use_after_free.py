@@ -88,6 +88,7 @@ class UseAfterFree(StateCheck):
             f"{field} of {name} was touched after it was freed{silent}",
             steps,
             "should have been: no access once it is freed (RCU keeps a vmap_block for readers, never its vmap_area)",
+            notes=self.origins(event[4]),
         )
 
 

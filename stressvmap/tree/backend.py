@@ -14,6 +14,7 @@ from typing import Final
 from stressvmap import program as ops
 from stressvmap.journal.events import FRAME_OWNER, PTE_CLEAR, PTE_SET, STOPPED, Event
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.place import CALLERS, STACKS, where
 from stressvmap.program import Program
 from stressvmap.runtime.runtime import DONE, Runtime
 from stressvmap.runtime.strategy import Schedule, Strategy
@@ -269,15 +270,16 @@ class TreeBackend:
             if view.is_done or (view.is_daemon and view.is_parked and not view.is_started):
                 continue
             waits = f", waiting for {self.library.text(view.blocked_class)}" if view.is_parked else ""
-            where = self.decoder.function(view.pc) or "no function"
-            told.append(f"{self.library.text(view.name)} on CPU {view.cpu} in {where}{waits}")
+            at = where(self.decoder.function(view.pc)) or "no function"
+            told.append(f"{self.library.text(view.name)} on CPU {view.cpu} in {at}{waits}")
         return told
 
     def journal(self, *, seed: int = 0, execution: int = 0) -> Journal:
         """The run's journal, decoded, with the audit at rest if it came to rest."""
         scenario = self.scenario
         self.decoder.begin(self.library.objects())
-        events = self.decoder.events(self.library.events())
+        raw = self.library.events()
+        events = self.decoder.events(raw)
         views = self.library.tasks()
         if self.reason == DONE and not any(view.is_dead for view in views):
             events = _before_the_end(events, self._audit(events))
@@ -293,6 +295,8 @@ class TreeBackend:
                 "tasks": {str(view.id): [self.library.text(view.name), view.cpu] for view in views},
                 "seed": seed,
                 "execution": execution,
+                CALLERS: self.decoder.layout.callers,
+                **({STACKS: stacks} if (stacks := self.decoder.stacks(raw)) else {}),
             },
             events=events,
         )

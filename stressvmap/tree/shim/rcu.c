@@ -122,6 +122,7 @@ void sv_kfree_rcu(void *victim)
 		return;
 	sv_point(SV_KFREE_RCU, (uint64_t)victim, 0);
 	sv_touch(SV_KFREE_RCU, victim, member);
+	sv_will_free(victim);
 	sv_record(SV_KFREE_RCU, (uint64_t)victim, 0, 0);
 	after_readers(&(struct callback){ .what = FREE_OBJECT, .object = victim });
 }
