@@ -20,6 +20,14 @@ class PatchError(ConfigError):
     """A user's own patch file cannot be loaded, or raised an exception of its own; names file and line."""
 
 
+class BuildError(ConfigError):
+    """A kernel tree cannot be built. `details` has a line for each thing that is missing or wrong, with file and line."""
+
+    def __init__(self, message: str, details: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.details = details
+
+
 class JournalFormatError(ConfigError):
     """A file that is no journal of ours at all (a cut journal is read as far as it goes instead)."""
 

@@ -86,6 +86,10 @@ class RunResult:
     seconds: float = 0.0
     schedules: int = 0
     """Executions run to their end."""
+    judged: int = 0
+    """Those whose journals the checks looked at: all of them, but where a tree's own oracle screens."""
+    flagged: int = 0
+    """Those that such an oracle flagged."""
     operations: int = 0
     points: int = 0
     flushes: int = 0
@@ -152,6 +156,8 @@ class RunResult:
             "scenario": self.scenario,
             "seconds": round(self.seconds, 3),
             "schedules": self.schedules,
+            "judged": self.judged,
+            "flagged": self.flagged,
             "operations": self.operations,
             "points": self.points,
             "compiled": False,

@@ -28,8 +28,10 @@ from stressvmap.cli.show import show
 from stressvmap.cli.shrink import shrink
 from stressvmap.cli.soak import soak
 from stressvmap.cli.stress import stress
+from stressvmap.cli.tree import NAME as TREE
+from stressvmap.cli.tree import tree_app
 from stressvmap.cli.versions import versions
-from stressvmap.errors import StressVmapError
+from stressvmap.errors import BuildError, StressVmapError
 from stressvmap.result import SCHEMA
 from stressvmap.version import __version__
 
@@ -41,6 +43,7 @@ FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 for _command_function in (stress, replay, shrink, explore, check, show, versions, soak, report):
     app.command()(_command_function)
+app.add_typer(tree_app)
 
 
 @app.callback(invoke_without_command=True)
@@ -75,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         close_stdout()
         return 0
+    except BuildError as error:
+        return _fail(given, str(error), error.exit_status, error.details)
     except StressVmapError as error:
         return _fail(given, str(error), error.exit_status)
     except Exception as error:
@@ -92,20 +97,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(given, told, HARNESS_STATUS)
 
 
-def _fail(given: Sequence[str], message: str, status: int) -> int:
-    """One message to standard error, and with --json the one object on standard output."""
+def _fail(given: Sequence[str], message: str, status: int, details: Sequence[str] = ()) -> int:
+    """One message to standard error, below its details, a line each; with --json the one object on standard output."""
     message = _one_line(message)
+    for detail in details:
+        print(detail, file=sys.stderr)
     complain(message)
     if "--json" in given:
         command = _command(given).strip()
         told = {"schema": SCHEMA, "command": command, "verdict": "error", "exit_status": status, "error": message}
-        print_object(told)
+        print_object(told | ({"details": list(details)} if details else {}))
     return status
 
 
 def _command(given: Sequence[str]) -> str:
-    names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    return f"{given[0]} " if given and given[0] in names else ""
+    """The command that was given, a group's own with it, and a space; "" where it is none of ours."""
+    if given[:1] == [TREE]:
+        return f"{TREE} {given[1]} " if given[1:] and given[1] in _names(tree_app) else f"{TREE} "
+    return f"{given[0]} " if given and given[0] in _names(app) else ""
+
+
+def _names(commands: typer.Typer) -> set[str]:
+    return {command.name or command.callback.__name__ for command in commands.registered_commands if command.callback}
 
 
 def _with_value(message: str, given: Sequence[str]) -> str:

@@ -45,7 +45,7 @@ def _serve(connection: Connection[Message, Order | str], order: Order) -> Messag
         try:
             started = time.monotonic()
             while not engine.is_over(started):
-                engine.step()
+                engine.step_screened()
         finally:  # two threads must not send at a time
             engine.is_finished = True
             beats.join()

@@ -29,6 +29,7 @@ from stressvmap.sched.threads import ThreadRuntime
 from stressvmap.stress import subject
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.finding import finding_of
+from stressvmap.stress.gate import Gate
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.repeat import difference, is_chosen
 from stressvmap.stress.replay import saved_from
@@ -42,6 +43,8 @@ SEEN_EVERY: Final = 200
 """Executions from one reckoning of the coverage to the next, for whoever watches."""
 SEARCH_SHARE: Final = 0.4
 """Of a run's seconds: how much longer it may take to look for schedules of what its threads found, the new first."""
+PROGRAMS: Final = 8192
+"""Different programs that a tree runs for one seed; each of them again under other schedules."""
 FINDINGS_MAX: Final = 200
 """Distinct findings kept; a version that breaks more ways than that is not understood by listing them."""
 
@@ -71,10 +74,16 @@ class Tally:
     coverage: CoverageCount = field(default_factory=CoverageCount)
     dropped: int = 0
     """Violations that were not kept, for there were FINDINGS_MAX distinct findings already."""
+    judged: int = 0
+    """Executions whose journals the checks have looked at: all of them, but where an oracle in the backend screens."""
+    flagged: int = 0
+    """Executions that such an oracle flagged."""
 
     def merge(self, other: Tally) -> None:
         """Add another share."""
         self.schedules += other.schedules
+        self.judged += other.judged
+        self.flagged += other.flagged
         self.operations += other.operations
         self.points += other.points
         for fingerprint, finding in other.findings.items():
@@ -129,6 +138,9 @@ class Engine:
         self.known = {known.fingerprint: known for known in self.version.known}
         self.tally = Tally()
         self.tracer = Tracer()
+        self.gate = Gate()
+        self._programs: dict[int, Program] = {}
+        """Of a tree: those drawn so far, by number."""
         self.seen = (0, 1.0)
         """Distinct journals so far, and the estimated probability that the next is another: of some executions ago."""
         self.searched = 0
@@ -140,6 +152,10 @@ class Engine:
         self.execution = self.next
 
     def _calibrate(self, executor: Executor) -> None:
+        """Once, before the first execution."""
+        if self._is_calibrated:
+            return
+        self._is_calibrated = True
         spec = self.spec
         executor.calibrate(
             self.strategy, [draw(spec.scenario, spec.seed, number) for number in range(self.strategy.calibration)]
@@ -162,20 +178,54 @@ class Engine:
 
     def step(self) -> Journal:
         """Run and judge the next execution; its journal."""
+        self._advance()
+        return self.run_program(self._program())
+
+    def _advance(self) -> None:
         self.execution = self.next
         self.next += self.stride
-        program = draw(self.spec.scenario, self.spec.seed, self.execution)
-        return self.run_program(program)
+
+    def step_screened(self) -> None:
+        """Run the next execution, and judge it unless the backend's oracle says that there is nothing to see."""
+        executor = self.executor
+        if executor is None or not executor.backend.is_screened:
+            self.step()
+            return
+        self._advance()
+        program = self._program()
+        self._calibrate(executor)
+        seen = executor.run_unseen(program, self.strategy, execution=self.execution)
+        tally = self.tally
+        tally.flagged += seen.flags != 0
+        if self.gate.lets_through(seen.flags, self.execution):
+            self._judge(program, executor.look(seen.reason, self.spec.seed, self.execution))
+        else:
+            tally.schedules += 1
+            tally.operations += seen.operations
+            tally.points += seen.points
+
+    def _program(self) -> Program:
+        """The current execution's. Of a tree, one of PROGRAMS: drawing one takes longer than a tree takes to run it."""
+        if not self.backend.is_screened:
+            return draw(self.spec.scenario, self.spec.seed, self.execution)
+        number = self.execution % PROGRAMS
+        program = self._programs.get(number)
+        if program is None:
+            program = self._programs[number] = draw(self.spec.scenario, self.spec.seed, number)
+        return program
 
     def run_program(self, program: Program) -> Journal:
         """Run and judge `program` as the current execution."""
-        done = self._execute(program)
+        return self._judge(program, self._execute(program))
+
+    def _judge(self, program: Program, done: Execution) -> Journal:
         journal = done.journal
         if self.is_stopping and done.reason == STEPS_MAX:
             return journal
         tally = self.tally
         verdict = self.judge.execution(journal)
         tally.schedules += 1
+        tally.judged += 1
         tally.operations += done.operations
         tally.points += done.points
         tally.not_run.update(verdict.not_run)
@@ -211,9 +261,7 @@ class Engine:
     def _execute(self, program: Program) -> Execution:
         spec = self.spec
         if self.executor is not None:
-            if not self._is_calibrated:
-                self._is_calibrated = True
-                self._calibrate(self.executor)
+            self._calibrate(self.executor)
             return self.executor.run(program, self.strategy, seed=spec.seed, execution=self.execution)
         self.backend.reset(program)
         reason = self.backend.run()

@@ -30,6 +30,17 @@ class Execution:
     """Of its program, those that were carried out."""
 
 
+@dataclass(slots=True)
+class Screened:
+    """What is known of an execution whose journal nobody has looked at yet."""
+
+    reason: str
+    points: int
+    operations: int
+    flags: int
+    """What the backend's own oracle saw that the checks should look at; 0: nothing."""
+
+
 class Executor:
     """Runs programs of one scenario on one version, each on a fresh machine; `runtime` is used again for all of them.
 
@@ -52,12 +63,20 @@ class Executor:
 
     def run(self, program: Program, strategy: Strategy, *, seed: int = 0, execution: int = 0) -> Execution:
         """Run `program` as execution number `execution` of `strategy`. `seed` goes into the journal's header only."""
+        return self.look(self.run_unseen(program, strategy, execution=execution).reason, seed, execution)
+
+    def run_unseen(self, program: Program, strategy: Strategy, *, execution: int = 0) -> Screened:
+        """The same, but its journal is not taken; `look` does that, until the next run."""
         strategy.begin(execution)
         trial = strategy.trial()
         if trial is not None:
             trial.begin(execution)
             self._run(program, trial)
         reason = self._run(program, strategy)
+        return Screened(reason, self.runtime.points, self.backend.operations, self.backend.flags)
+
+    def look(self, reason: str, seed: int = 0, execution: int = 0) -> Execution:
+        """All of the execution that was run last, which ended for `reason`."""
         runtime = self.runtime
         return Execution(
             reason,

@@ -28,6 +28,7 @@ from stressvmap.sched.portfolio import make_strategy
 from stressvmap.stress import subject
 from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, scenario_dict
 from stressvmap.stress.messages import Beat, Failure, Message, Order
+from stressvmap.tree.version import TreeVersion
 
 POLL_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 10.0
@@ -154,6 +155,8 @@ def run(
     """
     spec.scenario.validate()
     version = subject.load(spec.version)
+    if isinstance(version, TreeVersion):
+        version.built_for(spec.scenario)  # once, and its errors before any worker starts
     make_strategy(spec.strategy, spec.seed)
     if spec.execution is not None:
         jobs = 1
@@ -276,6 +279,7 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
         elif result.is_stopped and worker.failure is None:
             result.inconclusive.append("a worker process was ended at once: what it ran is lost")
     result.schedules = total.schedules
+    result.judged, result.flagged = total.judged, total.flagged
     result.operations = total.operations
     result.points = total.points
     result.metrics = figures(total.metrics)

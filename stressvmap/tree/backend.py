@@ -22,13 +22,14 @@ from stressvmap.scenario import Scenario
 from stressvmap.tree.audit import Auditor
 from stressvmap.tree.decode import Decoder
 from stressvmap.tree.layout import layout_of
-from stressvmap.tree.library import ConfigView, Library, TaskView
+from stressvmap.tree.library import ConfigView, Library, Loadable, TaskView, loadable
 from stressvmap.tree.version import TreeVersion
 
 WINDOW_PAGE: Final = 0x100000
 """Page of VMALLOC_START, the model's: so that addresses can be compared."""
 DIRECT_MAP_PAGE: Final = 0x40000
 CLEANUP_TASK: Final = 900
+ENCODED_MAX: Final = 1 << 14
 _OP_NUMBERS: Final = {
     kind: number
     for number, kind in enumerate(
@@ -88,11 +89,12 @@ class TreeRuntime(Runtime):
     """Lets a strategy decide an engine's runs. One library at a time: `attach`."""
 
     def __init__(self, strategy: Strategy) -> None:
+        self.library: Library | None = None
+        self._tasks: list[Task] = []
+        self._schedule: Schedule | None = Schedule()
         super().__init__()
         self.strategy = strategy
-        self.schedule = Schedule()
         self.failure: BaseException | None = None
-        self.library: Library | None = None
         self.uses_plans = True
         """A strategy that can say all in advance is not asked."""
         self._by_id: dict[int, TreeTask] = {}
@@ -101,15 +103,49 @@ class TreeRuntime(Runtime):
         """Run that library's tasks from now on."""
         self.library = library
 
-    def load_tasks(self) -> None:
-        """Show the tasks of the program that was just loaded."""
-        assert self.library is not None
-        self.tasks = [TreeTask(view, self.library) for view in self.library.tasks()]
-        self._by_id = {task.id: task for task in self.tasks if isinstance(task, TreeTask)}
-        self.points = 0
-        self.schedule = Schedule()
+    def begin(self) -> None:
+        """A program was loaded."""
+        self._tasks = []
+        self._by_id = {}
+        self._schedule = None
         self.failure = None
         self.is_sealed = False
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks of the run, ascending by id, as they stand."""
+        if self.library is not None:
+            views = self.library.tasks()
+            if len(views) != len(self._tasks):
+                for view in views:
+                    if view.id not in self._by_id:
+                        self._by_id[view.id] = TreeTask(view, self.library)
+                self._tasks = [self._by_id[view.id] for view in views]
+            for task in self._by_id.values():
+                task.refresh()
+        return self._tasks
+
+    @tasks.setter
+    def tasks(self, tasks: list[Task]) -> None:
+        self._tasks = tasks
+
+    @property
+    def points(self) -> int:
+        """Scheduling points of the run so far."""
+        return 0 if self.library is None else self.library.points()
+
+    @points.setter
+    def points(self, points: int) -> None:
+        """The engine counts."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """What was decided in the last run; read from the engine when it is first asked for, until the next load."""
+        if self._schedule is None:
+            library = self.library
+            assert library is not None
+            self._schedule = Schedule(library.choices(), library.draws())
+        return self._schedule
 
     def run(self) -> str:
         """Run what is loaded. Raises what the strategy raised."""
@@ -121,23 +157,15 @@ class TreeRuntime(Runtime):
         else:
             library.decide_by_plan(plan)
         reason = library.run()
-        self.points = library.points()
-        self.schedule = Schedule(library.choices(), library.draws())
         self.is_sealed = True
         if self.failure is not None:
             raise self.failure
         return reason
 
     def _task(self, id: int) -> TreeTask:
-        task = self._by_id.get(id)
-        if task is None:
-            assert self.library is not None
-            for view in self.library.tasks():
-                if view.id not in self._by_id:
-                    new = self._by_id[view.id] = TreeTask(view, self.library)
-                    self.spawn(new)
-            task = self._by_id[id]
-        return task
+        if id not in self._by_id:
+            assert self.tasks
+        return self._by_id[id]
 
     def _decide(self, why: int) -> int:
         library = self.library
@@ -151,7 +179,7 @@ class TreeRuntime(Runtime):
             if current is not None:
                 current.refresh()
             strategy = self.strategy
-            strategy.points = self.points = library.points()
+            strategy.points = library.points()
             chosen, count = strategy.decide(enabled, current, why)
             return chosen.id << 40 | min(count, _GRANT_MAX)
         except BaseException as error:
@@ -172,6 +200,9 @@ _GRANT_MAX: Final = (1 << 40) - 1
 class TreeBackend:
     """Runs programs on a tree. `reset` loads one; `run` runs it to its end and cleans up; `journal` decodes."""
 
+    is_screened = True
+    """An oracle in C looks at each run (`flags`)."""
+
     def __init__(self, version: TreeVersion, scenario: Scenario, runtime: TreeRuntime) -> None:
         self.version = version
         self.scenario = scenario
@@ -183,11 +214,21 @@ class TreeBackend:
         self.auditor = Auditor(self.decoder, scenario.block_bits, self.window, bias)
         self.library.boot(_config(scenario, self.window, bias, version.points_all))
         self.reason = ""
-        self._is_audited = False
+        self._encoded: dict[int, tuple[Program, Loadable]] = {}
+        """By id() of the program, which is kept so that it stays its own: for a few programs that are run often."""
         runtime.attach(self.library)
 
     def reset(self, program: Program) -> None:
         """Load a program on a machine as it was after boot."""
+        kept = self._encoded.get(id(program))
+        if kept is None or kept[0] is not program:
+            if len(self._encoded) >= ENCODED_MAX:
+                self._encoded.clear()
+            kept = self._encoded[id(program)] = (program, self._encode(program))
+        self.library.load(kept[1])
+        self.runtime.begin()
+
+    def _encode(self, program: Program) -> Loadable:
         library, scenario = self.library, self.scenario
         online = scenario.online_cpus()
         tasks: list[tuple[int, int, int, int]] = []
@@ -198,13 +239,17 @@ class TreeBackend:
             words += [(_OP_NUMBERS[op.kind], op.slot, op.pages) for op in task.ops]
         faults = [(library.number(fault.kind), fault.task, fault.nth) for fault in program.faults]
         moves = sorted((move.task, move.point, move.cpu) for move in program.migrations)
-        library.load(tasks, words, faults, [(task, cpu, point) for task, point, cpu in moves])
-        self.runtime.load_tasks()
+        return loadable(tasks, words, faults, [(task, cpu, point) for task, point, cpu in moves])
 
     def run(self) -> str:
         """Run it; why it stopped (runtime's reasons)."""
         self.reason = self.runtime.run()
         return self.reason
+
+    @property
+    def flags(self) -> int:
+        """What the oracle saw of the last run that the checks should look at; 0: nothing."""
+        return self.library.flags()
 
     @property
     def operations(self) -> int:

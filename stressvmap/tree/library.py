@@ -183,23 +183,9 @@ class Library:
 
     # -- a run --------------------------------------------------------------------------------------------
 
-    def load(
-        self,
-        tasks: Sequence[tuple[int, int, int, int]],
-        ops: Sequence[tuple[int, int, int]],
-        faults: Sequence[tuple[int, int, int]],
-        migrations: Sequence[tuple[int, int, int]],
-    ) -> None:
-        """Reset, and load a program: tasks (cpu, role, first op, ops), ops (kind, slot, pages), faults (kind, task,
-        nth), migrations (task, cpu, point) sorted by (task, point).
-        """
-        t = _words(tasks)
-        o = _words(ops)
-        f = _words(faults)
-        m = (ctypes.c_uint64 * (2 * len(migrations)))(
-            *(word for task, cpu, point in migrations for word in (task | cpu << 32, point))
-        )
-        if self.dll.sv_load(t, len(tasks), o, f, len(faults), m, len(migrations)):
+    def load(self, program: Loadable) -> None:
+        """Reset, and load a program."""
+        if self.dll.sv_load(*program):
             raise HarnessError(f"the engine takes no such program: {(self.dll.sv_error() or b'').decode()}")
 
     def decide_by(self, decide: Callable[[int], int], draw: Callable[[int], int], *, wants_wakeups: bool) -> None:
@@ -301,6 +287,24 @@ class Library:
     def read(self, address: int, size: int) -> int:
         """An unsigned integer at an address that is known to be mapped."""
         return int.from_bytes(ctypes.string_at(address, size), "little")
+
+
+Loadable = tuple[Any, ...]
+"""The arguments of sv_load."""
+
+
+def loadable(
+    tasks: Sequence[tuple[int, int, int, int]],
+    ops: Sequence[tuple[int, int, int]],
+    faults: Sequence[tuple[int, int, int]],
+    migrations: Sequence[tuple[int, int, int]],
+) -> Loadable:
+    """A program as the engine takes it: tasks (cpu, role, first op, ops), ops (kind, slot, pages), faults (kind, task,
+    nth), migrations (task, cpu, point) sorted by (task, point).
+    """
+    moves = [word for task, cpu, point in migrations for word in (task | cpu << 32, point)]
+    m = (ctypes.c_uint64 * len(moves))(*moves)
+    return _words(tasks), len(tasks), _words(ops), _words(faults), len(faults), m, len(migrations)
 
 
 _OBJECT_BYTES: Final = ctypes.sizeof(ObjectView)

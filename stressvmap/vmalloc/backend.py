@@ -57,6 +57,9 @@ class ModelBackend:
     drains; the journal is then whole.
     """
 
+    is_screened = False
+    """No oracle: the checks look at each execution."""
+
     def __init__(self, version: type[Vmalloc], scenario: Scenario, runtime: Runtime) -> None:
         self.version = version
         self.scenario = scenario
@@ -118,6 +121,11 @@ class ModelBackend:
                 self.vmalloc.audit("rest")
             self.runtime.seal(DONE)
         return reason
+
+    @property
+    def flags(self) -> int:
+        """What an oracle saw of the last execution: there is none."""
+        return 0
 
     @property
     def unfinished(self) -> list[str]:

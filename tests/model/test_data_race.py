@@ -6,12 +6,13 @@ from __future__ import annotations
 import pytest
 
 from stressvmap.journal import events as ev
+from stressvmap.known import Known
 from stressvmap.program import Program
 from stressvmap.sched.controlled import ControlledRuntime
 from stressvmap.sched.random import RandomStrategy
 from stressvmap.sched.replay import Run
 from stressvmap.stress.workloads import draw
-from stressvmap.vmalloc.known import UNMARKED_READS, WRONG_QUEUE, Known
+from stressvmap.vmalloc.known import UNMARKED_READS, WRONG_QUEUE
 from stressvmap.vmalloc.rfc_3of3 import Rfc3of3
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5

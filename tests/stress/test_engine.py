@@ -21,6 +21,7 @@ from stressvmap.stress.engine import Engine, Tally, has_substance
 from stressvmap.stress.judge import judge
 from stressvmap.stress.replay import replay
 from stressvmap.stress.schedule_file import read_schedule
+from stressvmap.vmalloc.backend import ModelBackend
 from stressvmap.vmalloc.v6_4 import V6_4
 from tests.stress.runs import FULL_BLOCKS, TINY, run_engine, spec_of, write_patch
 
@@ -208,6 +209,7 @@ def test_the_findings_kept_are_bounded_and_the_rest_is_counted(monkeypatch: pyte
 def test_an_executions_journal_and_machine_are_not_held_on_to() -> None:
     engine = Engine(spec_of("v6.4", FULL_BLOCKS), None)
     engine.step()
+    assert isinstance(engine.backend, ModelBackend)
     machine = weakref.ref(engine.backend.machine)
     engine.step()
     gc.collect()

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from stressvmap.config import RunSpec
+from stressvmap.known import ALWAYS
 from stressvmap.result import Finding, RunResult
 from stressvmap.stress.expect import missing_always, settle, unmet
-from stressvmap.vmalloc.known import ALWAYS
 from stressvmap.vmalloc.v6_4 import V6_4
 
 ALWAYS_THERE = [known for known in V6_4.known if known.frequency == ALWAYS]

@@ -25,23 +25,37 @@
 #define SV_TASKS 640	 /* tasks of one run, daemons included */
 #define SV_EXPORT __attribute__((visibility("default")))
 
+/* Nothing but SV_EXPORT leaves the library: a callback is then a direct call, not one by way of the PLT. */
+#pragma GCC visibility push(hidden)
+
 /* ---------------------------------------------------------------- the journal */
 
 /*
- * 40 bytes. `a` and `c` hold raw addresses where events.py says object or pointer: the reader turns them into object
+ * 32 bytes. `a` and `c` hold raw addresses where events.py says object or pointer: the reader turns them into object
  * ids by the table of objects, for no memory is used twice within a run. `b` is a string number (sv_string), or where
  * events.py says that b is a number, that number; in accesses (read, write, read_once, write_once, dead_access,
- * uninitialised) it is the size of the access in bytes, and `a` the address accessed.
+ * uninitialised) it is the size of the access in bytes, and `a` the address accessed; `c` is the value, or its first 8
+ * bytes, as it is in memory: not extended by its sign. What has no pointer size needs no object: the address of a stack
+ * is in none.
+ *
+ * A dead_access says in `c` what kind of access it was: of LOCK and the like, `b` is the string handed to sv_touch; 0
+ * bytes written mean that the object was freed again.
  */
 struct sv_event {
 	uint16_t kind;
 	uint16_t task;
 	uint16_t cpu;
-	uint16_t flags; /* SV_ON_HEAP, ... */
-	uint32_t pc;	/* place in the code under test, as an offset into the library; 0: in none */
+	uint16_t flags; /* enum sv_event_flag */
+	uint32_t pc;	/* place in the code under test, as an offset into the library: a return address; 0: in none */
 	uint32_t b;
 	uint64_t a;
 	uint64_t c;
+};
+_Static_assert(sizeof(struct sv_event) == 32, "the reader knows its layout");
+
+enum sv_event_flag {
+	SV_ON_HEAP = 1,	 /* an access to memory of sv_alloc */
+	SV_RACY = 2,	 /* a plain access inside data_race(), recorded as a marked one */
 };
 
 /* Append an event made by the current task, at its `pc`. Never a point. */
@@ -49,7 +63,7 @@ void sv_record(int kind, uint64_t a, uint32_t b, uint64_t c);
 /* Append one for any task. */
 void sv_record_for(const void *task, int kind, uint64_t a, uint32_t b, uint64_t c);
 /* The number of a string: equal text, equal number, in every run of a process. */
-uint32_t sv_string(const char *text);
+SV_EXPORT uint32_t sv_string(const char *text);
 
 /* ---------------------------------------------------------------- tasks */
 
@@ -65,13 +79,14 @@ struct sv_task {
 	uint8_t is_parked;
 	uint8_t is_pinned;  /* preempt count above 0, or an interrupt being handled */
 	uint8_t is_started; /* has a frame on its stack */
-	uint8_t role;
+	uint8_t race_depth; /* data_race() brackets it is inside of */
+	uint32_t role;	    /* string number */
 	int32_t operation; /* number of the program's operation it performs; -1: none */
 	int32_t pending_kind;
 	uint64_t pending_object; /* address */
-	uint32_t pending_field;	 /* string number, or bytes from pending_object's start */
+	uint32_t pending_field;	 /* string number; of an access (its kind says so) its size in bytes */
 	uint32_t pending_pc;
-	uint64_t points; /* announced in this run */
+	uint64_t points; /* announced in this run; behind while it runs */
 	uint64_t operation_start;
 	uint64_t migrate_at; /* at so many points, or as soon after as it is preemptible, sv_on_migrate is asked */
 	uint64_t blocked_object;
@@ -84,7 +99,20 @@ struct sv_task {
 	void (*body)(void *argument);
 	void *argument;
 	void *stack_low, *stack_high, *sp;
+
+	/* The engine's own. */
+	uint64_t who; /* id and CPU as an event has them */
+	struct sv_task *ready_next, *ready_prev; /* of those ready on its CPU */
+	uint8_t is_ready;			 /* neither parked nor done */
+	uint8_t is_enabled;			 /* ready, and its CPU is free for it */
+	uint16_t number;			 /* of its stack */
+	int32_t depth;				 /* of calls between instrumented functions */
+	uint32_t first_op, ops;
+	uint32_t next_migration, migrations_end;
+	uint32_t asked[8]; /* sv_should_fail, by kind */
 };
+
+#define SV_NEVER (UINT64_C(1) << 62)
 
 extern struct sv_task *sv_current;
 extern struct sv_task *sv_tasks[SV_TASKS]; /* ascending by id */
@@ -123,6 +151,9 @@ struct sv_task *sv_interrupt_on(int cpu);   /* NULL: none is being handled */
 void sv_preempt_disable(void);
 void sv_preempt_enable(void);
 void sv_might_sleep(const char *what);
+/* data_race(): plain accesses between these are marked ones. They nest. */
+void sv_data_race_begin(void);
+void sv_data_race_end(void);
 bool sv_move(struct sv_task *task, int cpu); /* with its MIGRATED event */
 _Noreturn void sv_bug(const char *what);     /* BUG event; the task dies where it stands, with its locks */
 void sv_warn(const char *what);
@@ -151,6 +182,10 @@ bool sv_is_object(const void *address);			    /* whether it lies in an object th
 void sv_touch(int kind, const void *address, uint32_t field);
 /* What the shim wrote into a kernel object by uninstrumented code is initialised. */
 void sv_mark_written(const void *address, size_t size);
+/* memcpy and the like as the code under test means them: one access each to source and target. */
+void *__tsan_memcpy(void *to, const void *from, size_t size);
+void *__tsan_memmove(void *to, const void *from, size_t size);
+void *__tsan_memset(void *to, int byte, size_t size);
 
 /* Static storage of the code under test, per-CPU copies included, is named once at boot: an object of task 0. */
 void sv_name_static(void *address, size_t size, const char *type, int cpu);
@@ -172,9 +207,16 @@ struct sv_object {
 
 void sv_shim_boot(void); /* runs as task 0 before the snapshot: per-CPU data, vmalloc_init, pseudo-tasks */
 void sv_shim_reset(void); /* after the snapshot was put back and before a program is loaded */
+/*
+ * Asked when a run stops: the ids, ascending and at most `limit`, of the tasks that a parked one waits for where these
+ * may be many (a flush, a grace period). Returns how many; 0: its blocked_owner says it. A shim need not have it.
+ */
+int sv_awaited(const struct sv_task *task, int32_t *ids, int limit) __attribute__((weak));
 /* Carry out one operation of a program as the current task; false if its slot did not fit. */
 struct sv_op;
 bool sv_perform(const struct sv_op *op);
+/* sv_perform, and counted in sv_operations if it was carried out: what sv_clean_up is to call. */
+bool sv_carry_out(const struct sv_op *op);
 void sv_clean_up(void *unused); /* body of task 900: empty all slots, vm_unmap_aliases */
 
 /* ---------------------------------------------------------------- what Python sees */
@@ -210,8 +252,21 @@ extern struct sv_config sv_config;
 enum sv_why { SV_WHY_START, SV_WHY_COUNT_OVER, SV_WHY_BLOCKED, SV_WHY_ENDED, SV_WHY_WOKEN };
 enum sv_reason { SV_DONE, SV_DEADLOCK, SV_STEPS_MAX, SV_INTERRUPTED };
 
+/* What sv_flags says of a run. */
+enum sv_flag {
+	SV_SAW_BUG = 1,
+	SV_SAW_WARN = 2,
+	SV_SAW_DEAD_ACCESS = 4,
+	SV_SAW_UNINITIALISED = 8,
+	SV_SAW_STOP = 16, /* it did not end as done */
+};
+extern uint64_t sv_seen; /* the shim's oracle adds bits of its own, from 1 << 16 */
+
+#pragma GCC visibility pop
+
 /* Asked per decision: task id << 40 | points to grant (at least 1), or negative: give the run up (interrupted). */
 typedef int64_t (*sv_decide_fn)(int why);
+/* A number in [0, n), or negative: give the run up. */
 typedef int64_t (*sv_draw_fn)(uint32_t n);
 
 /* A plan made in advance: at each decision the next step; the task is enabled[(rank * n_enabled) >> 32]. After its
@@ -228,9 +283,12 @@ SV_EXPORT void sv_set_decide(sv_decide_fn decide, sv_draw_fn draw, int wants_wak
 SV_EXPORT void sv_set_plan(const struct sv_step *steps, uint32_t n_steps, uint64_t draw_seed);
 SV_EXPORT int sv_run(void); /* the program, then clean-up if it was done; enum sv_reason */
 SV_EXPORT uint32_t sv_enabled_ids(const int32_t **ids);	     /* for decide: ascending */
+SV_EXPORT int32_t sv_current_id(void);			     /* for decide: the task that stopped; at the start, 0 */
 SV_EXPORT const struct sv_task *const *sv_all_tasks(uint32_t *n);
 SV_EXPORT const struct sv_event *sv_events(uint64_t *n);
 SV_EXPORT const struct sv_object *sv_objects(uint32_t *n);    /* ascending by address */
+/* Where an object was allocated, or freed: the place, where the function it is in was called, and so on; ends with 0. */
+SV_EXPORT const uint32_t *sv_object_stack(uint64_t address, int is_free);
 SV_EXPORT const char *sv_text(uint32_t string);
 SV_EXPORT const struct sv_choice *sv_choices(uint64_t *n);
 SV_EXPORT const uint32_t *sv_draws(uint64_t *n);
@@ -238,5 +296,15 @@ SV_EXPORT uint64_t sv_operations(void); /* carried out in this run, skipped ones
 SV_EXPORT uint64_t sv_starts(uint32_t task, const uint64_t **own, const uint64_t **all); /* where operations began */
 SV_EXPORT uint64_t sv_flags(void);	/* what the oracle saw that Python's checks must look at; 0: nothing */
 SV_EXPORT uint64_t sv_point_count(void);
+/* Where the library lies in this process: what an address of static storage is relative to. */
+SV_EXPORT uint64_t sv_base(void);
+/* End the running run at its next point as SV_INTERRUPTED; from any thread, or a signal handler. */
+SV_EXPORT void sv_request_stop(void);
+/* From the next sv_load on callbacks return at once, nothing is recorded, and tasks run to their end or until they
+ * block: what the same code costs without the engine. */
+SV_EXPORT void sv_set_bare(int is_bare);
+/* Run the program of the last sv_load n times, each under a plan of so many switches spread over the length of the run
+ * before. Returns the points of all. */
+SV_EXPORT uint64_t sv_engine_bench(uint64_t n, uint64_t seed, uint32_t switches);
 
 #endif
