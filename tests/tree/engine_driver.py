@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -195,20 +195,33 @@ class Engine:
 
     _copies = count()
 
-    def __init__(self, library: Path, *, points_all: bool = True, steps_max: int = 200_000, cpus: int = 2) -> None:
+    def __init__(
+        self,
+        library: Path,
+        *,
+        points_all: bool = True,
+        steps_max: int = 200_000,
+        cpus: int = 2,
+        keeps_events: bool = True,
+    ) -> None:
         copy = library.with_name(f"{library.stem}-{os.getpid()}-{next(self._copies)}.so")
         shutil.copy(library, copy)
+        self.path = copy
         self.lib = lib = ctypes.CDLL(str(copy))
         lib.sv_error.restype = lib.sv_text.restype = ctypes.c_char_p
         lib.sv_events.restype = ctypes.POINTER(_Event)
         lib.sv_objects.restype = ctypes.POINTER(_Object)
         lib.sv_choices.restype = ctypes.POINTER(_Step)
         lib.sv_draws.restype = ctypes.POINTER(ctypes.c_uint32)
+        lib.sv_object_stack.restype = ctypes.POINTER(ctypes.c_uint32)
+        lib.sv_object_stack.argtypes = [ctypes.c_uint64, ctypes.c_int]
         for name in ("sv_base", "sv_point_count", "sv_operations", "sv_flags", "sv_engine_bench", "sv_starts", "state"):
             getattr(lib, name).restype = ctypes.c_uint64
-        config = _Config(abi=1, nr_possible=cpus, steps_max=steps_max, points_all=points_all, keeps_events=1)
+        config = _Config(abi=1, nr_possible=cpus, steps_max=steps_max, points_all=points_all)
+        config.keeps_events = keeps_events
         for cpu in range(cpus):
             config.possible[cpu] = config.online[cpu] = 1
+        self.config = config
         assert lib.sv_boot(ctypes.byref(config)) == 0, self.error()
         names = (ctypes.c_char_p * 1000).in_dll(lib, "case_names")
         self.cases = {name.decode(): number for number, name in enumerate(iter(iter(names).__next__, None))}
@@ -297,6 +310,17 @@ class Engine:
         n = ctypes.c_uint64()
         draws = self.lib.sv_draws(ctypes.byref(n))
         return [draws[i] for i in range(n.value)]
+
+    def symbols(self) -> list[tuple[int, str]]:
+        """The library's functions by where they begin."""
+        listed = subprocess.run(["nm", "-n", self.path], capture_output=True, text=True, check=True).stdout
+        words = [line.split() for line in listed.splitlines()]
+        return [(int(word[0], 16), word[2]) for word in words if len(word) == 3 and word[1] in "tT"]
+
+    def stack(self, address: int, *, is_free: bool) -> list[int]:
+        """Where the object at an address was allocated, or freed: places in the library, innermost first."""
+        places = self.lib.sv_object_stack(address, is_free)
+        return list(takewhile(bool, (places[i] for i in count())))
 
     def journal(self, *, last: int = 1 << 40) -> list[Event]:
         """Of the last run, but for what boot recorded; at most the `last` entries of it."""

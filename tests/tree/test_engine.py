@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import random
 import subprocess
 import sys
 import threading
 import time
+from bisect import bisect
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from stressvmap.errors import ScheduleMismatch
 from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX
 from stressvmap.runtime.strategy import Schedule
 from stressvmap.sched.replay import ReplayStrategy
-from tests.tree.engine_driver import COMPILER, FIRST, LAST, ROOT, Engine, Event, Job, build_libraries
+from tests.tree.engine_driver import COMPILER, FIRST, LAST, REASONS, ROOT, Engine, Event, Job, build_libraries
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler: the engine of the tree backend is not tested")
 
@@ -170,7 +172,7 @@ def test_a_run_begins_from_the_same_state_whatever_ran_before(engine: Engine) ->
         if not case.startswith(("loop", "interrupt")):
             engine.run(Job([(0, [(case, 1)]), (1, [("dirty", 1)])]))
         engine.load(job)
-        assert [engine.lib.state(number) for number in range(5)] == [7, 0, 3, 0, 0]
+        assert [engine.lib.state(number) for number in range(6)] == [7, 0, 3, 0, 0, 1]
         assert engine.run(job) == DONE
         assert engine.journal() == journal, case
 
@@ -198,6 +200,26 @@ def test_without_points_and_journal_the_code_runs_the_same(native: Engine) -> No
         native.lib.sv_set_bare(0)
     assert native.run(job) == DONE
     assert len(native.journal()) > 20
+
+
+def test_a_run_needs_a_program_of_its_own(native: Engine) -> None:
+    native.run(TWO_WRITERS)
+    assert native.lib.sv_run() == REASONS.index(INTERRUPTED)
+    assert "no program is loaded" in native.error()
+
+
+def test_a_library_boots_once(native: Engine) -> None:
+    assert native.lib.sv_boot(ctypes.byref(native.config)) == -1
+    assert native.error() == "the machine is booted already"
+    assert native.run(TWO_WRITERS) == DONE
+
+
+def test_no_event_is_kept_where_none_is_wanted(libraries: dict[str, Path], native: Engine) -> None:
+    job = with_plan(BUSY, random_plan(2))
+    native.run(job)
+    silent = Engine(libraries["native"], keeps_events=False)
+    assert silent.run(job) == DONE
+    assert (silent.choices(), silent.points(), silent.journal()) == (native.choices(), native.points(), [])
 
 
 # -- crashes and endless loops ---------------------------------------------------------------------------------
@@ -277,6 +299,29 @@ def test_an_endless_loop_of_accesses_that_are_no_points_ends_too(libraries: dict
     assert len(marked.journal()) < 10
 
 
+def test_many_short_runs_are_no_endless_loop(native: Engine) -> None:
+    native.load(TWO_WRITERS)
+    assert native.lib.sv_engine_bench(ctypes.c_uint64(300_000), ctypes.c_uint64(1), 1) == 300_000 * 4
+
+
+def test_a_thread_or_a_child_process_that_runs_tasks_gets_the_same_protection(native: Engine) -> None:
+    jobs = [(Job([(0, [("overflow", 0)])]), DONE), (Job([(0, [("loop_quiet", 0)])]), STEPS_MAX)]
+
+    def is_safe() -> bool:
+        return [native.run(job) for job, _ in jobs] == [reason for _, reason in jobs]
+
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(is_safe()))
+    thread.start()
+    thread.join()
+    assert answers == [True]
+    assert is_safe()
+    child = os.fork()
+    if not child:
+        os._exit(0 if is_safe() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_ctrl_c_while_a_task_runs_reaches_python_after_the_run(native: Engine) -> None:
     with pytest.raises(KeyboardInterrupt):
         native.run(Job([(0, [("interrupt_here", 1)])]))
@@ -328,6 +373,19 @@ def test_a_use_after_free_is_told_at_the_access(native: Engine) -> None:
     native.run(Job([(0, [("free_twice", 5)])]))
     assert names(native.journal()) == ["object_alloc", "object_free", "dead_access"]
     assert native.lib.sv_flags() == 4
+
+
+def test_who_allocated_and_who_freed_is_told_with_the_calls_that_led_there(native: Engine) -> None:
+    native.run(Job([(0, [("read_after_free", 5)])]))
+    [address] = [address for address, _, number in native.objects() if number == 1 << 20 | 1]
+    symbols = native.symbols()
+
+    def function_of(place: int) -> str:
+        return symbols[bisect([at for at, _ in symbols], place - 1) - 1][1]
+
+    allocated, freed = ([function_of(at) for at in native.stack(address, is_free=free)] for free in (False, True))
+    assert allocated == ["make", "case_read_after_free", "sv_perform"]
+    assert freed == ["case_read_after_free", "sv_perform"]
 
 
 def test_only_bytes_that_nobody_wrote_are_uninitialised(native: Engine) -> None:

@@ -17,8 +17,15 @@ struct packed {
 	uint64_t value;
 } __attribute__((packed));
 
-/* Volatile only where a case is about that: `hide` keeps the compiler from knowing what a pointer points to. */
-#define hide(pointer) ({ __auto_type hidden_ = (pointer); __asm__ volatile("" : "+r"(hidden_) : : "memory"); hidden_; })
+/*
+ * Volatile only where a case is about that: `hide` keeps the compiler from knowing what a pointer points to.
+ */
+#define hide(pointer)                                                   \
+	({                                                              \
+		__auto_type hidden_ = (pointer);                        \
+		__asm__ volatile("" : "+r"(hidden_) : : "memory");      \
+		hidden_;                                                \
+	})
 
 uint64_t counter;
 struct thing things[4] = { { 1, 2, 3 }, { 4, 5, 6 }, { 7, 8, 9 }, { 10, 11, 12 } };
@@ -71,9 +78,9 @@ void case_copy(uint32_t n)
 	*to = *hide(&things[n]);
 }
 
-static struct thing *make(bool zeroed)
+static __attribute__((noinline)) struct thing *make(bool zeroed)
 {
-	return hide((struct thing *)sv_alloc(sizeof(struct thing), "thing", zeroed));
+	return hide((struct thing *)allocate(sizeof(struct thing), "thing", zeroed));
 }
 
 void case_read_after_free(uint32_t n)
@@ -81,7 +88,7 @@ void case_read_after_free(uint32_t n)
 	struct thing *thing = make(true);
 
 	thing->second = n;
-	sv_free(thing, SV_FREED_SLAB);
+	release(thing);
 	counter = thing->second;
 }
 
@@ -89,7 +96,7 @@ void case_write_after_free(uint32_t n)
 {
 	struct thing *thing = make(true);
 
-	sv_free(thing, SV_FREED_SLAB);
+	release(thing);
 	thing->third = n;
 }
 
@@ -98,8 +105,8 @@ void case_free_twice(uint32_t n)
 	struct thing *thing = make(true);
 
 	(void)n;
-	sv_free(thing, SV_FREED_SLAB);
-	sv_free(thing, SV_FREED_SLAB);
+	release(thing);
+	release(thing);
 }
 
 void case_read_unwritten(uint32_t n)

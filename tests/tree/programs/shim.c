@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The little kernel of the engine's own tests: a lock, an interrupt for each CPU, a daemon. Not instrumented. */
+/*
+ * The little kernel of the engine's own tests: a lock, an interrupt for each CPU, a daemon. Not instrumented.
+ */
 #include "cases.h"
 
 #define INTERRUPT_TASK 1000
@@ -53,6 +55,18 @@ void unlock(void)
 		if (sv_tasks[i]->is_parked && sv_tasks[i]->blocked_object == (uintptr_t)&owner)
 			sv_wake(sv_tasks[i]);
 	sv_preempt_enable();
+}
+
+void *allocate(size_t size, const char *type, bool zeroed)
+{
+	SV_SITE();
+	return sv_alloc(size, type, zeroed);
+}
+
+void release(void *object)
+{
+	SV_SITE();
+	sv_free(object, SV_FREED_SLAB);
 }
 
 void case_points(uint32_t n)
@@ -129,6 +143,12 @@ void case_sleep_for_ever(uint32_t n)
 	(void)n;
 	sv_current->blocked_class = sv_string("nothing");
 	sv_park();
+}
+
+void case_free_boot(uint32_t n)
+{
+	(void)n;
+	sv_free(on_heap, SV_FREED_SLAB);
 }
 
 void case_ask_to_stop(uint32_t n)
@@ -210,7 +230,8 @@ void sv_clean_up(void *unused)
 SV_EXPORT uint64_t state(uint32_t n);
 uint64_t state(uint32_t n)
 {
-	uint64_t values[] = { kernel_data, kernel_bss, on_heap[0], interrupts_handled, (uint64_t)(owner != NULL) };
+	uint64_t values[] = { kernel_data,	  kernel_bss,	 on_heap[0],
+			      interrupts_handled, owner != NULL, sv_is_object(on_heap) };
 
 	return values[n];
 }

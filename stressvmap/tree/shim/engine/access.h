@@ -2,9 +2,9 @@
 /*
  * One access of the code under test: its point, what the shadow says of it, its entry in the journal.
  *
- * Nearly always there is nothing to do but count and write the entry; that is inlined into each callback, with no call
- * in it that would make it save registers. Where anything else is due, nothing of the access has been done yet, and
- * sv_access_slowly does all of it.
+ * Nearly always there is nothing to do but count and write the entry; that is inlined into each callback,
+ * with no call in it that would make it save registers. Where anything else is due, nothing of the access has
+ * been done yet, and sv_access_slowly does all of it.
  */
 #ifndef SV_ACCESS_H
 #define SV_ACCESS_H
@@ -71,7 +71,9 @@ SV_INLINE void access(const void *pointer, size_t size, unsigned int is, const v
 	if (is & IS_MARKED ? sv_is_bare : address - sv_own_stack < sv_own_stack_size)
 		return;
 	event = sv_next_event;
-	if (unlikely(task->race_depth || event == sv_event_limit || (is_point && sv_points + 1 >= sv_attend_at)))
+	if (unlikely(task->race_depth || event == sv_event_limit))
+		goto slowly;
+	if (is_point && unlikely(sv_points + 1 >= sv_attend_at))
 		goto slowly;
 	if (address - sv_arena < sv_arena_used) {
 		flags = SV_ON_HEAP;

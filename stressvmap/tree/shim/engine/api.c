@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What Python calls: boot once, then load and run as often as it likes. Every run begins from the same state. */
+/*
+ * What Python calls: boot once, then load and run as often as it likes. Every run begins from the same state.
+ */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +17,11 @@ static char error[256];
 static bool is_booted, is_loaded, is_bare_next;
 
 /*
- * What a run changes lies in these sections, whose ends the linker names. Weak, for a library need not have each.
+ * What a run changes lies in these sections, whose ends the linker names. Weak, for a library need not have
+ * each.
  */
-#define SECTION(name)                                                                                                \
-	extern char __start_##name[] __attribute__((weak, visibility("hidden")));                                    \
+#define SECTION(name)                                                                                   \
+	extern char __start_##name[] __attribute__((weak, visibility("hidden")));                       \
 	extern char __stop_##name[] __attribute__((weak, visibility("hidden")));
 SECTION(sv_state)
 SECTION(kdata)
@@ -74,9 +77,12 @@ static bool take_snapshot(void)
 
 static void put_back_snapshot(void)
 {
-	for (size_t i = 0; i < SECTIONS; i++)
-		if (snapshot[i].start != snapshot[i].stop)
-			memcpy(snapshot[i].start, snapshot[i].copy, (size_t)(snapshot[i].stop - snapshot[i].start));
+	for (size_t i = 0; i < SECTIONS; i++) {
+		size_t size = (size_t)(snapshot[i].stop - snapshot[i].start);
+
+		if (size)
+			memcpy(snapshot[i].start, snapshot[i].copy, size);
+	}
 	sv_objects_reset();
 }
 

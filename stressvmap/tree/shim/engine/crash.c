@@ -2,10 +2,10 @@
 /*
  * A crash or an endless loop in the code under test is a result, never the end of the process.
  *
- * The handlers stand on a stack of their own, for a task's may have overflowed, and leave it for the hub. A signal that
- * comes while no task runs, or in another thread, goes to whoever handled it before. The tick counts the CPU time of
- * the thread that runs tasks: a timer of that thread, not the process's ITIMER_VIRTUAL, of which there is but one and
- * whose signal any thread may get.
+ * The handlers stand on a stack of their own, for a task's may have overflowed, and leave it for the hub. A
+ * signal that comes while no task runs, or in another thread, goes to whoever handled it before. The tick
+ * counts the CPU time of the thread that runs tasks: a timer of that thread, not the process's
+ * ITIMER_VIRTUAL, of which there is but one and whose signal any thread may get.
  */
 #define _GNU_SOURCE
 #include <link.h>
@@ -86,13 +86,13 @@ static bool is_under_test(uintptr_t pc)
 }
 
 /*
- * Where the code under test is: the instruction that was interrupted if it is of that code; else it has called
- * something, and noted from where when the engine was last entered.
+ * Where the code under test is: the instruction that was interrupted if it is of that code; else it has
+ * called something, and noted from where when the engine was last entered.
  */
 static void note_place(struct sv_task *task, uintptr_t pc)
 {
 	if (is_under_test(pc) && (is_text_apart() || !task->pc))
-		task->pc = sv_place_of((const void *)pc) + 1; /* as if it were a return address, as all others are */
+		task->pc = sv_place_of((const void *)pc) + 1; /* as a return address would be: all others are */
 }
 
 static bool is_ours(void)
@@ -133,7 +133,9 @@ static void describe_address(const struct sv_task *task, const siginfo_t *info)
 {
 	uintptr_t library = (uintptr_t)__ehdr_start;
 	uintptr_t address = (uintptr_t)info->si_addr;
-	/* The processor does not say which address was not canonical: the one that was announced last may be. */
+	/*
+	 * The processor does not say which address was not canonical: the one that was announced last may be.
+	 */
 	bool is_known = info->si_code > 0 && info->si_code != SI_KERNEL;
 
 	if (!is_known && task->pending_object >> 47)
@@ -144,7 +146,7 @@ static void describe_address(const struct sv_task *task, const siginfo_t *info)
 		snprintf(sv_crash_text, sizeof(sv_crash_text), "NULL pointer dereference");
 	else if (is_in_guard(task, address))
 		snprintf(sv_crash_text, sizeof(sv_crash_text), "stack overflow");
-	else if (address - library < image_high - library) /* a text that is the same wherever the library lies */
+	else if (address - library < image_high - library) /* the same text wherever the library lies */
 		say("wild pointer dereference at ", "the library's ", address - library);
 	else
 		say("wild pointer dereference at ", "", address);
@@ -173,8 +175,10 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 		return;
 	}
 	pc = interrupted_pc(context);
+	if (pc == (uintptr_t)info->si_addr && !is_under_test(pc))
+		pc = caller_pc(context) - 1;
 	describe(signal, sv_current, info);
-	note_place(sv_current, pc == (uintptr_t)info->si_addr && !is_under_test(pc) ? caller_pc(context) - 1 : pc);
+	note_place(sv_current, pc);
 	sv_unwrite();
 	sv_land(SV_LANDED_CRASH);
 }

@@ -12,9 +12,9 @@
 #define SV_INLINE static inline __attribute__((always_inline))
 
 #define SV_STACK_BYTES ((size_t)128 << 10)
-#define SV_GUARD_BYTES ((size_t)64 << 10) /* below each stack: a frame larger than this is not expected of a kernel */
+#define SV_GUARD_BYTES ((size_t)64 << 10) /* below each stack: no frame of a kernel is larger */
 
-/* ---------------------------------------------------------------- memory.c: areas that grow without moving */
+/* ---------------------------------------------------------------- memory.c: areas that grow in place */
 
 struct sv_area {
 	char *start;
@@ -34,7 +34,7 @@ bool sv_unprotect(void *start, size_t bytes);
 
 extern struct sv_event *sv_next_event;	/* where the next is written */
 extern struct sv_event *sv_event_limit; /* sv_more_events is asked here */
-extern struct sv_event *sv_unfilled;	/* a write that is told of before it happens; its value is still to come */
+extern struct sv_event *sv_unfilled;	/* a write that is told of before it happens: without its value */
 extern uint64_t sv_unfilled_mask;	/* of the value, 0: it is not within one aligned word */
 extern const char __ehdr_start[];	/* the library's first byte: the linker knows */
 
@@ -51,7 +51,10 @@ SV_INLINE uint32_t sv_place_of(const void *pc)
 	return (uint32_t)((uintptr_t)pc - (uintptr_t)__ehdr_start);
 }
 
-/* The aligned word that holds an address, shifted so that the value there comes first. It never leaves a page. */
+/*
+ * The aligned word that holds an address, shifted so that the value there comes first. It never leaves a
+ * page.
+ */
 SV_INLINE uint64_t sv_word_at(uint64_t address)
 {
 	return *(const volatile uint64_t *)(address & ~UINT64_C(7)) >> (address & 7) * 8;
@@ -74,8 +77,8 @@ SV_INLINE void sv_fill(void)
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "an event's first fields are written as one word");
 
 /* One store for four fields: this is done at every access. */
-SV_INLINE void sv_write_event(struct sv_event *event, const struct sv_task *task, int kind, unsigned int flags,
-			      uint64_t a, uint32_t b, uint64_t c)
+SV_INLINE void sv_write_event(struct sv_event *event, const struct sv_task *task, int kind,
+			      unsigned int flags, uint64_t a, uint32_t b, uint64_t c)
 {
 	uint64_t first = task->who | (uint64_t)flags << 48 | (uint16_t)kind;
 
@@ -87,8 +90,8 @@ SV_INLINE void sv_write_event(struct sv_event *event, const struct sv_task *task
 	sv_next_event = event + 1;
 }
 
-SV_INLINE struct sv_event *sv_append(const struct sv_task *task, int kind, unsigned int flags, uint64_t a, uint32_t b,
-				     uint64_t c)
+SV_INLINE struct sv_event *sv_append(const struct sv_task *task, int kind, unsigned int flags, uint64_t a,
+				     uint32_t b, uint64_t c)
 {
 	struct sv_event *event = sv_next_event;
 
@@ -102,7 +105,7 @@ SV_INLINE struct sv_event *sv_append(const struct sv_task *task, int kind, unsig
 
 extern uintptr_t sv_arena;	/* start of the memory of sv_alloc */
 extern uintptr_t sv_arena_used; /* bytes of it handed out in this run */
-extern uint8_t *sv_shadow;	/* a bit for each byte of the arena: nobody wrote it, or it is dead or in no object */
+extern uint8_t *sv_shadow;	/* a bit for each byte of the arena: unwritten, dead or in no object */
 
 bool sv_objects_boot(void);
 bool sv_objects_keep_boot(void);
@@ -193,7 +196,7 @@ extern volatile int sv_in_task; /* a task's code runs, not the hub or Python */
 enum sv_landing { SV_LANDED_CRASH = 1, SV_LANDED_LOOP };
 
 void sv_crash_boot(void);
-bool sv_crash_arm(void);	       /* for the thread that is about to run tasks; false: sv_error says why */
+bool sv_crash_arm(void);	       /* for the thread that is to run tasks; false: see sv_error */
 extern char sv_crash_text[128];	       /* what happened */
 _Noreturn void sv_land(int how);       /* in the hub, from a signal handler */
 

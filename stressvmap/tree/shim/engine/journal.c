@@ -30,11 +30,14 @@ static struct sv_event *event_at(size_t bytes)
 
 bool sv_journal_boot(void)
 {
-	/* String 0 is the empty one, as in Python's events; the last is what is said when the table is full. */
+	/*
+	 * String 0 is the empty one, as in Python's events; the last is what is said when the table is full.
+	 */
 	strings[0] = "";
 	strings[STRINGS - 1] = "(too many different texts)";
 	string_count = 1;
-	if (!sv_reserve(&events, 0, EVENTS_RESERVED) || !sv_reserve(&texts, 0, TEXT_RESERVED) || !sv_commit(&events, 1))
+	if (!sv_reserve(&events, 0, EVENTS_RESERVED) || !sv_reserve(&texts, 0, TEXT_RESERVED) ||
+	    !sv_commit(&events, 1))
 		return false;
 	boot_end = event_at(0);
 	sv_journal_reset(true);
@@ -60,8 +63,8 @@ void sv_journal_reset(bool keeps)
 }
 
 /*
- * There is no room for another event: get some, or end the run, which has recorded more than anybody will read. That
- * is what a task does that loops over plain accesses, where these are no points.
+ * There is no room for another event: get some, or end the run, which has recorded more than anybody will
+ * read. That is what a task does that loops over plain accesses, where these are no points.
  */
 struct sv_event *sv_more_events(void)
 {

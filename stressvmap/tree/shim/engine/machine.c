@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Preemption, migration, injected failures, BUG and WARN, and what is told of a run that stops (kernel/machine.py). */
+/*
+ * Preemption, migration, injected failures, BUG and WARN, and what is told of a run that stops
+ * (kernel/machine.py).
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -103,12 +106,12 @@ void sv_migrate(struct sv_task *task)
 
 /* ---------------------------------------------------------------- injected failures */
 
-bool sv_faults_keep(const struct sv_fault *new_faults, uint32_t n_faults, const struct sv_migration *new_migrations,
-		    uint32_t n_migrations)
+bool sv_faults_keep(const struct sv_fault *new_faults, uint32_t n_faults,
+		    const struct sv_migration *new_migrations, uint32_t n_migrations)
 {
 	if (n_faults > FAULTS || n_migrations > MIGRATIONS) {
-		sv_set_error("%u faults and %u migrations: there may be %d and %d", n_faults, n_migrations, FAULTS,
-			     MIGRATIONS);
+		sv_set_error("%u faults and %u migrations: there may be %d and %d", n_faults, n_migrations,
+			     FAULTS, MIGRATIONS);
 		return false;
 	}
 	fault_count = n_faults;
@@ -158,7 +161,9 @@ bool sv_should_fail(const char *kind)
 	string = sv_string(kind);
 	nth = task->asked[fault_kind(string)]++;
 	for (uint32_t i = 0; i < fault_count; i++) {
-		if (faults[i].kind == string && faults[i].task == (uint32_t)task->id && faults[i].nth == nth) {
+		const struct sv_fault *fault = &faults[i];
+
+		if (fault->kind == string && fault->task == (uint32_t)task->id && fault->nth == nth) {
 			sv_record(SV_ALLOC_FAILED, 0, string, nth);
 			return true;
 		}
@@ -192,7 +197,9 @@ _Noreturn void sv_bug(const char *what)
 	struct sv_task *task = sv_current;
 
 	if (!sv_in_task) {
-		/* Outside a run it is the shim's own reset or audit that is wrong, and nobody to go on with. */
+		/*
+		 * Outside a run it is the shim's own reset or audit that is wrong, and nobody to go on with.
+		 */
 		fprintf(stderr, "stressvmap engine: %s\n", what);
 		__builtin_trap();
 	}
@@ -221,7 +228,8 @@ static void record_waiting(const struct sv_task *task)
 	if (!count)
 		owners[count++] = task->blocked_owner;
 	for (int i = 0; i < count; i++)
-		sv_record_for(task, SV_BLOCKED, task->blocked_object, task->blocked_class, (uint64_t)owners[i]);
+		sv_record_for(task, SV_BLOCKED, task->blocked_object, task->blocked_class,
+			      (uint64_t)owners[i]);
 }
 
 /* Why `task` went no further: what it waits for, or nothing but the end. */

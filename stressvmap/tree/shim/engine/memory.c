@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Areas of memory that grow in place: pointers into them stay good, and a run that needs little touches little.
+ * Areas of memory that grow in place: pointers into them stay good, and a run that needs little touches
+ * little.
  *
- * They lie at fixed addresses where those are free: code that compares or prints addresses then does the same in every
- * process, whatever address space layout randomisation does.
+ * They lie at fixed addresses where those are free: code that compares or prints addresses then does the same
+ * in every process, whatever address space layout randomisation does.
  */
 #define _GNU_SOURCE
 #include <sys/mman.h>

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory for the code under test: handed out once in a run, so that an address names one object for ever, and a use
- * after free is seen at the access.
+ * Memory for the code under test: handed out once in a run, so that an address names one object for ever, and
+ * a use after free is seen at the access.
  *
  *	| object 1 ........ | gap | object 2 ... | gap |
  *	  ^ a multiple of GRANULE     index: 2 2 2   0
  *
- * Two tables go with the arena: `shadow`, a bit for each byte (nobody wrote it, or it is dead, or in a gap), which is
- * all that an access looks at as long as nothing is wrong; and `owners`, the number of the object in each granule.
+ * Two tables go with the arena: `shadow`, a bit for each byte (nobody wrote it, or it is dead, or in a gap),
+ * which is all that an access looks at as long as nothing is wrong; and `owners`, the number of the object in
+ * each granule.
  */
 #include <stdlib.h>
 #include <string.h>

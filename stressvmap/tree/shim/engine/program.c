@@ -10,8 +10,9 @@ uint64_t sv_operation_count;
 
 static struct sv_program_task *tasks;
 static struct sv_op *ops;
-static uint64_t *own_starts, *all_starts; /* of each operation: points of its task, and of all, by when it began */
-static uint32_t *started;		  /* of each task: operations that have begun */
+/* Of each operation: the points of its task, and of all tasks, by when it began. */
+static uint64_t *own_starts, *all_starts;
+static uint32_t *started; /* of each task: operations that have begun */
 static uint32_t task_count;
 
 static void *again(void *memory, size_t n, size_t size)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Who runs next: sched/controlled.py in C. What is decided is recorded as ControlledRuntime._record does it, so that
- * ReplayStrategy repeats it.
+ * Who runs next: sched/controlled.py in C. What is decided is recorded as ControlledRuntime._record does it,
+ * so that ReplayStrategy repeats it.
  *
- * The hub is the stack of whoever called sv_run. Decisions by a plan are made where they are due, on the stack of the
- * task that stops; those by a callback in the hub, for Python is to be entered only on a stack that it knows.
+ * The hub is the stack of whoever called sv_run. Decisions by a plan are made where they are due, on the
+ * stack of the task that stops; those by a callback in the hub, for Python is to be entered only on a stack
+ * that it knows.
  */
 #include <setjmp.h>
 #include <string.h>
@@ -21,9 +22,9 @@ volatile int sv_stop_requested;
 
 static int32_t enabled_ids[SV_TASKS];
 
-static uint64_t ask_at;	 /* the value of sv_points at which the grant is used up; sv_attend_at is never above it */
+static uint64_t ask_at;	 /* sv_points when the grant is used up; sv_attend_at is never above it */
 static uint64_t counted; /* sv_points when the running task's own points were last brought up to date */
-static uint64_t since;	 /* sv_points when the current task became that: what it has run since is one choice */
+static uint64_t since;	 /* sv_points when the current task became that: what it ran since is one choice */
 static int why_next;	 /* what the strategy will be told when the grant is used up */
 static bool is_special;	 /* the current task has migrations planned: a point may be attended to for these */
 static int reason;
@@ -107,7 +108,8 @@ uint32_t sv_enabled_ids(const int32_t **ids)
 /* Append what the decisions for `task` came to: a grant of so many points to it repeats them exactly. */
 static void record_choice(const struct sv_task *task, int why)
 {
-	bool is_midway = why != SV_WHY_COUNT_OVER && why != SV_WHY_WOKEN; /* it has begun what follows its last point */
+	/* It has begun what follows its last point. */
+	bool is_midway = why != SV_WHY_COUNT_OVER && why != SV_WHY_WOKEN;
 	struct sv_choice *choice;
 
 	if (!task || !sv_commit(&choices, (choice_count + 1) * sizeof(*choice)))
@@ -497,6 +499,9 @@ uint64_t sv_point_count(void)
 void sv_request_stop(void)
 {
 	sv_stop_requested = 1;
-	/* The engine may be about to write this, and then sees the request; if it does not, the next tick tells it. */
+	/*
+	 * The engine may be about to write this, and then sees the request; if it does not, the next tick
+	 * tells it.
+	 */
 	__atomic_store_n(&sv_attend_at, 0, __ATOMIC_SEQ_CST);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * From one stack to another: in assembly on x86-64, by ucontext elsewhere or if SV_UCONTEXT is defined (which saves the
- * signal mask each time, a system call).
+ * From one stack to another: in assembly on x86-64, by ucontext elsewhere or if SV_UCONTEXT is defined (which
+ * saves the signal mask each time, a system call).
  */
 #include "internal.h"
 

@@ -2,8 +2,8 @@
 /*
  * void sv_switch_sp(void **left, void *entered): leave a stack for another.
  *
- * What a function must keep for its caller goes onto the stack that is left; the floating point control words are the
- * same everywhere, for no task changes them.
+ * What a function must keep for its caller goes onto the stack that is left; the floating point control words
+ * are the same everywhere, for no task changes them.
  */
 #if defined(__x86_64__) && !defined(SV_UCONTEXT)
 	.text

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The table of tasks, their stacks, and who of them is ready on which CPU (runtime/task.py, runtime/runtime.py). */
+/*
+ * The table of tasks, their stacks, and who of them is ready on which CPU (runtime/task.py,
+ * runtime/runtime.py).
+ */
 #include <string.h>
 
 #include "internal.h"
@@ -7,8 +10,8 @@
 #define STACKS_HINT ((uintptr_t)0x280000000000)
 #define STRIDE (SV_STACK_BYTES + SV_GUARD_BYTES)
 /*
- * How much of a stack is made to look the same at each start: an uninitialised variable must not read what a run
- * before left there, or a replay in a fresh process would differ.
+ * How much of a stack is made to look the same at each start: an uninitialised variable must not read what a
+ * run before left there, or a replay in a fresh process would differ.
  */
 #define WIPED_BYTES 4096
 #define POISON 0x6b
@@ -44,7 +47,8 @@ static bool give_stack(struct sv_task *task, uint16_t number)
 bool sv_tasks_boot(void)
 {
 	sv_boot_task.name = sv_string("boot");
-	return sv_reserve(&sv_stacks, STACKS_HINT, (SV_TASKS + 1) * STRIDE) && give_stack(&sv_boot_task, SV_TASKS);
+	return sv_reserve(&sv_stacks, STACKS_HINT, (SV_TASKS + 1) * STRIDE) &&
+	       give_stack(&sv_boot_task, SV_TASKS);
 }
 
 void sv_tasks_keep_boot(void)
@@ -73,8 +77,8 @@ void sv_set_cpu(struct sv_task *task, int cpu)
 	task->who = (uint64_t)task->id << 16 | (uint64_t)cpu << 32;
 }
 
-struct sv_task *sv_spawn(int id, const char *name, int cpu, void (*body)(void *), void *argument, bool is_daemon,
-			 bool is_interrupt)
+struct sv_task *sv_spawn(int id, const char *name, int cpu, void (*body)(void *), void *argument,
+			 bool is_daemon, bool is_interrupt)
 {
 	int32_t at = sv_task_count;
 	struct sv_task *task;

@@ -2,9 +2,9 @@
 /*
  * What a compiler calls for -fsanitize=thread: a callback before each access of the code under test.
  *
- * The callback is the scheduling point and writes the journal's entry: a read's value is there already, for nothing
- * comes between the callback and the access; a write's is filled in at the task's next entry into the engine. Plain
- * accesses to the own stack are nobody else's business.
+ * The callback is the scheduling point and writes the journal's entry: a read's value is there already, for
+ * nothing comes between the callback and the access; a write's is filled in at the task's next entry into the
+ * engine. Plain accesses to the own stack are nobody else's business.
  */
 #include <string.h>
 
@@ -43,17 +43,17 @@ void sv_access_slowly(uint64_t address, size_t size, unsigned int is, uint32_t p
 	sv_unfilled = event;
 }
 
-#define DEFINE_ACCESS(name, size, is)                                                                                \
-	void __tsan_##name(void *address);                                                                           \
-	void __tsan_##name(void *address)                                                                            \
-	{                                                                                                            \
-		access(address, size, is, HERE);                                                                     \
+#define DEFINE_ACCESS(name, size, is)                                                                   \
+	void __tsan_##name(void *address);                                                              \
+	void __tsan_##name(void *address)                                                               \
+	{                                                                                               \
+		access(address, size, is, HERE);                                                        \
 	}
 
-#define DEFINE_ACCESSES(size, prefix, is)                                                                            \
-	DEFINE_ACCESS(prefix##read##size, size, is)                                                                  \
-	DEFINE_ACCESS(prefix##write##size, size, (is) | IS_WRITE)                                                    \
-	DEFINE_ACCESS(prefix##volatile_read##size, size, (is) | IS_MARKED)                                           \
+#define DEFINE_ACCESSES(size, prefix, is)                                                               \
+	DEFINE_ACCESS(prefix##read##size, size, is)                                                     \
+	DEFINE_ACCESS(prefix##write##size, size, (is) | IS_WRITE)                                       \
+	DEFINE_ACCESS(prefix##volatile_read##size, size, (is) | IS_MARKED)                              \
 	DEFINE_ACCESS(prefix##volatile_write##size, size, (is) | IS_MARKED | IS_WRITE)
 
 DEFINE_ACCESSES(1, , 0)
@@ -101,8 +101,8 @@ void __tsan_vptr_read(void **address)
 }
 
 /*
- * An access has its place by itself. Where the function was called is kept for the stories of objects: who allocated
- * it, who freed it.
+ * An access has its place by itself. Where the function was called is kept for the stories of objects: who
+ * allocated it, who freed it.
  */
 static uint32_t frames[SV_TASKS + 1][FRAMES];
 
