@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Final
 
 from stressvmap import program as ops
-from stressvmap.journal.events import STOPPED, Event
+from stressvmap.journal.events import FRAME_OWNER, PTE_CLEAR, PTE_SET, STOPPED, Event
 from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.runtime.runtime import DONE, Runtime
@@ -280,7 +280,7 @@ class TreeBackend:
         events = self.decoder.events(self.library.events())
         views = self.library.tasks()
         if self.reason == DONE and not any(view.is_dead for view in views):
-            events = _before_the_end(events, self._audit())
+            events = _before_the_end(events, self._audit(events))
         return Journal(
             header={
                 "version": self.version.NAME,
@@ -297,9 +297,21 @@ class TreeBackend:
             events=events,
         )
 
-    def _audit(self) -> list[Event]:
-        owned, holes = self.library.frames_owned(), self.library.direct_map_holes()
-        return self.auditor.snapshot(self.library.mapped_pages(), owned, holes)
+    def _audit(self, events: Sequence[Event]) -> list[Event]:
+        """The audit at rest; what page tables and the page allocator hold, the journal itself has told."""
+        mapped: set[int] = set()
+        holes: set[int] = set()
+        owned: set[int] = set()
+        for event in events:
+            kind, page = event[0], event[4]
+            if kind in (PTE_SET, PTE_CLEAR):
+                if page >= WINDOW_PAGE:
+                    (mapped.add if kind == PTE_SET else mapped.discard)(page)
+                else:
+                    (holes.discard if kind == PTE_SET else holes.add)(page)
+            elif kind == FRAME_OWNER:
+                (owned.add if event[6] else owned.discard)(page)
+        return self.auditor.snapshot(mapped, len(owned), len(holes))
 
 
 def _before_the_end(events: list[Event], audit: Sequence[Event]) -> list[Event]:

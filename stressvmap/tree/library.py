@@ -42,7 +42,8 @@ class TaskView(ctypes.Structure):
         ("is_parked", ctypes.c_uint8),
         ("is_pinned", ctypes.c_uint8),
         ("is_started", ctypes.c_uint8),
-        ("role", ctypes.c_uint8),
+        ("race_depth", ctypes.c_uint8),
+        ("role", ctypes.c_uint32),
         ("operation", ctypes.c_int32),
         ("pending_kind", ctypes.c_int32),
         ("pending_object", ctypes.c_uint64),
@@ -123,7 +124,7 @@ class Library:
         declare("sv_error", ctypes.c_char_p)
         declare("sv_load", ctypes.c_int, pointer, u32, pointer, pointer, u32, pointer, u32)
         declare("sv_set_decide", None, DecideFn, DrawFn, ctypes.c_int)
-        declare("sv_set_plan", None, ctypes.c_char_p, u32, ctypes.c_char_p, u32, u32, u32, u64)
+        declare("sv_set_walk", None, ctypes.c_char_p, u32, ctypes.c_char_p, u32, u32, u32, u64)
         declare("sv_run", ctypes.c_int)
         declare("sv_enabled_ids", u32, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
         declare("sv_all_tasks", pointer, ctypes.POINTER(u32))
@@ -139,9 +140,7 @@ class Library:
         declare("sv_point_count", u64)
         declare("sv_request_stop", None)
         declare("sv_current_id", ctypes.c_int32)
-        declare("sv_mapped_pages", pointer, ctypes.POINTER(u32))
-        declare("sv_frames_owned", u32)
-        declare("sv_direct_map_holes", u32)
+        declare("sv_base", u64)
 
     def _declare(self, name: str, result: Any, *arguments: Any) -> None:
         try:
@@ -154,10 +153,7 @@ class Library:
     @property
     def base(self) -> int:
         """Where the library lies in memory: a place's offset counts from here."""
-        found = getattr(self, "_base", None)
-        if found is None:
-            found = self._base = _base_of(ctypes.cast(self.dll.sv_boot, ctypes.c_void_p).value or 0)
-        return int(found)
+        return int(self.dll.sv_base())
 
     def boot(self, config: ConfigView) -> None:
         """Boot the code under test, once."""
@@ -198,7 +194,7 @@ class Library:
         self._kept = (plan,)
         flags = plan.is_absolute | plan.prefers_others << 1
         ranks, lengths = plan.ranks, plan.lengths
-        self.dll.sv_set_plan(ranks, len(ranks) >> 2, lengths, len(lengths) >> 2, flags, plan.longest, plan.draw_seed)
+        self.dll.sv_set_walk(ranks, len(ranks) >> 2, lengths, len(lengths) >> 2, flags, plan.longest, plan.draw_seed)
 
     def run(self) -> str:
         """Run the loaded program to its end; why it ended."""
@@ -219,20 +215,6 @@ class Library:
     def flags(self) -> int:
         """What the oracle saw."""
         return int(self.dll.sv_flags())
-
-    def mapped_pages(self) -> set[int]:
-        """Pages of the window that have a PTE."""
-        count = ctypes.c_uint32()
-        at = self.dll.sv_mapped_pages(ctypes.byref(count))
-        return set(ctypes.cast(at, _U64P)[: count.value]) if count.value else set()
-
-    def frames_owned(self) -> int:
-        """Page frames handed out and not given back."""
-        return int(self.dll.sv_frames_owned())
-
-    def direct_map_holes(self) -> int:
-        """Frames whose direct-map PTE is not present."""
-        return int(self.dll.sv_direct_map_holes())
 
     def enabled(self) -> list[int]:
         """Ids of the tasks that can run, ascending."""
@@ -313,16 +295,3 @@ _OBJECT_BYTES: Final = ctypes.sizeof(ObjectView)
 def _words(rows: Sequence[tuple[int, ...]]) -> Any:
     words = [word for row in rows for word in row]
     return (ctypes.c_uint32 * len(words))(*words)
-
-
-def _base_of(address: int) -> int:
-    """The lowest address of the file that is mapped at `address` (/proc/self/maps)."""
-    lowest: dict[str, int] = {}
-    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
-        parts = line.split(maxsplit=5)
-        start, end = (int(edge, 16) for edge in parts[0].split("-"))
-        name = parts[5] if len(parts) > 5 else ""
-        lowest.setdefault(name, start)
-        if start <= address < end:
-            return lowest[name]
-    raise HarnessError("the library is not in /proc/self/maps")

@@ -8,8 +8,10 @@ text says all of it, in a schedule file as on the command line.
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import quote, unquote
@@ -19,7 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stressvmap.errors import ConfigError
 from stressvmap.known import ALWAYS, RARE, Known
 from stressvmap.scenario import Scenario
-from stressvmap.tree.build import BuiltTree, Options, TreeSpec, build
+from stressvmap.tree.build import Plan, TreeSpec, build, plan
+from stressvmap.tree.cache import BuiltTree
+from stressvmap.tree.options import PAGE_SHIFT_MAX, BuildOptions
 
 PREFIX: Final = "tree:"
 ALL: Final = "all"
@@ -92,29 +96,49 @@ class TreeVersion:
         self.points_all = named.get(POINTS, ALL) == ALL
         """Whether every plain access is a scheduling point, or only marked ones, locks and atomics."""
         self.spec = TreeSpec.parse(
-            path, tuple(Path(value) for key, value in options if key == PATCH), compiler=named.get(COMPILER, "gcc")
+            path,
+            [Path(value) for key, value in options if key == PATCH],
+            BuildOptions(cc=named.get(COMPILER, "gcc")),
         )
         self.known = read_known(Path(named[KNOWN])) if KNOWN in named else ()
-        self._built: dict[Options, BuiltTree] = {}
+        self._plan: Plan | None = None
+        self._built: dict[BuildOptions, BuiltTree] = {}
 
     @property
     def NAME(self) -> str:
         """`tree-6.1.192`, with its patches' names: becomes part of file names."""
-        return self.spec.name
+        return self._planned.name
 
     @property
     def digest(self) -> str:
-        """First 16 digits of a digest of the tree's files under test, the patches, the shim and how points are set."""
-        return hashlib.sha256(f"{self.spec.digest} {self.points_all}".encode()).hexdigest()[:16]
+        """First 16 digits of a digest of the tree's files under test, the patches, shim, compiler and how points are
+        set; not of the sizes, which are the scenario's.
+        """
+        inputs = {key: value for key, value in self._planned.inputs.items() if key not in ("options", "recipe")}
+        inputs["points_all"] = self.points_all
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def _planned(self) -> Plan:
+        """Of a build with the sizes that are usual: what is the same for all."""
+        if self._plan is None:
+            self._plan = plan(self.spec)
+        return self._plan
 
     def built_for(self, scenario: Scenario) -> tuple[BuiltTree, int, int]:
         """The library for a scenario's geometry, its PAGE_SHIFT, and by how much vmap_lazy_nr is to be raised at boot
         so that the drain begins where the scenario says. Raises ConfigError if it does not build.
         """
         shift, bias = page_shift_of(scenario)
-        options = Options(block_bits=scenario.block_bits, max_alloc=scenario.max_alloc, page_shift=shift)
+        options = replace(
+            self.spec.options,
+            block_bits=scenario.block_bits,
+            max_alloc=scenario.max_alloc,
+            page_shift=shift,
+            cpus=scenario.possible_cpus()[-1] + 1,
+        )
         if options not in self._built:
-            self._built[options] = build(self.spec, options)
+            self._built[options] = build(replace(self.spec, options=options))
         return self._built[options], shift, bias
 
 
@@ -126,7 +150,7 @@ def page_shift_of(scenario: Scenario) -> tuple[int, int]:
     if not scenario.lazy_max:
         return PAGE_SHIFT, 0
     bits = len(scenario.online_cpus()).bit_length()
-    exponent = (-(-scenario.lazy_max // bits) - 1).bit_length()
+    exponent = max((-(-scenario.lazy_max // bits) - 1).bit_length(), PAGE_SHIFT + LARGEST_EXPONENT - PAGE_SHIFT_MAX)
     if exponent > LARGEST_EXPONENT:
         raise ConfigError(f"lazy_max: {scenario.lazy_max} is above the kernel's own {bits << LARGEST_EXPONENT} pages")
     return PAGE_SHIFT + LARGEST_EXPONENT - exponent, (bits << exponent) - scenario.lazy_max

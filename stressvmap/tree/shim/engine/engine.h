@@ -280,6 +280,16 @@ SV_EXPORT int sv_load(const struct sv_program_task *tasks, uint32_t n_tasks, con
 		      const struct sv_fault *faults, uint32_t n_faults, const struct sv_migration *migrations,
 		      uint32_t n_migrations);		     /* reset, then load */
 SV_EXPORT void sv_set_decide(sv_decide_fn decide, sv_draw_fn draw, int wants_wakeups); /* NULL: by plan */
+/*
+ * The decisions of a whole run in advance: at each the next rank says which of the enabled tasks, as above, and the next
+ * length for how many points. Both begin again when they are used up; neither is copied.
+ */
+enum sv_walk_flag {
+	SV_WALK_ABSOLUTE = 1, /* lengths are numbers of points, ascending; a grant ends at the next of them */
+	SV_WALK_OTHERS = 2,   /* where a grant is used up, choose among the others, if there are any */
+};
+SV_EXPORT void sv_set_walk(const uint32_t *ranks, uint32_t n_ranks, const uint32_t *lengths, uint32_t n_lengths,
+			   uint32_t flags, uint32_t longest, uint64_t draw_seed);
 SV_EXPORT void sv_set_plan(const struct sv_step *steps, uint32_t n_steps, uint64_t draw_seed);
 SV_EXPORT int sv_run(void); /* the program, then clean-up if it was done; enum sv_reason */
 SV_EXPORT uint32_t sv_enabled_ids(const int32_t **ids);	     /* for decide: ascending */

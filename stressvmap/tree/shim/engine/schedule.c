@@ -36,6 +36,13 @@ static struct sv_area plan, choices, draws;
 static uint32_t plan_steps, plan_next;
 static uint64_t choice_count, draw_count, draw_seed, draw_state;
 
+/* sv_set_walk: whose arrays are the caller's. No ranks: there is none. */
+static struct {
+	const uint32_t *ranks, *lengths;
+	uint32_t n_ranks, n_lengths, flags, longest;
+	uint32_t next_rank, next_length;
+} walk;
+
 /* What a task asks of the hub when it switches to it. */
 enum request { REQUEST_NEXT, REQUEST_DRAW, REQUEST_OVER };
 static enum request request;
@@ -60,7 +67,7 @@ void sv_schedule_reset(void)
 	sv_attend_at = UINT64_MAX;
 	choice_count = draw_count = 0;
 	is_special = false;
-	plan_next = 0;
+	plan_next = walk.next_rank = walk.next_length = 0;
 	draw_state = draw_seed;
 }
 
@@ -156,6 +163,36 @@ static struct sv_task *decide_by_plan(struct sv_task *task, uint64_t *points)
 	return task && task->is_enabled ? task : sv_enabled[0];
 }
 
+/* One of the enabled tasks by the walk's next rank; not `task` where its grant is used up and others can run. */
+static struct sv_task *walk_to(const struct sv_task *task, int why)
+{
+	uint32_t rank = walk.ranks[walk.next_rank], count = (uint32_t)sv_enabled_count, at;
+
+	walk.next_rank = walk.next_rank + 1 == walk.n_ranks ? 0 : walk.next_rank + 1;
+	if (!(walk.flags & SV_WALK_OTHERS) || why != SV_WHY_COUNT_OVER || !task || !task->is_enabled || count == 1)
+		return sv_enabled[(uint64_t)rank * count >> 32];
+	at = (uint32_t)((uint64_t)rank * (count - 1) >> 32);
+	return sv_enabled[at] == task ? sv_enabled[count - 1] : sv_enabled[at];
+}
+
+static struct sv_task *decide_by_walk(const struct sv_task *task, int why, uint64_t *points)
+{
+	uint64_t most = walk.longest;
+
+	if (walk.flags & SV_WALK_ABSOLUTE) {
+		while (walk.next_length < walk.n_lengths && walk.lengths[walk.next_length] <= sv_points)
+			walk.next_length++;
+		if (walk.next_length < walk.n_lengths && walk.lengths[walk.next_length] - sv_points < most)
+			most = walk.lengths[walk.next_length] - sv_points;
+	} else {
+		if (walk.lengths[walk.next_length] < most)
+			most = walk.lengths[walk.next_length];
+		walk.next_length = walk.next_length + 1 == walk.n_lengths ? 0 : walk.next_length + 1;
+	}
+	*points = most ? most : 1;
+	return walk_to(task, why);
+}
+
 static struct sv_task *decide_by_callback(int why, uint64_t *points)
 {
 	int64_t answer = decide(why);
@@ -194,7 +231,9 @@ static struct sv_task *next(struct sv_task *task, int why)
 		task->points += sv_points - counted;
 	counted = sv_points;
 	if (sv_enabled_count && sv_points < sv_config.steps_max && !sv_stop_requested)
-		chosen = decide ? decide_by_callback(why, &points) : decide_by_plan(task, &points);
+		chosen = decide	     ? decide_by_callback(why, &points)
+			 : walk.n_ranks ? decide_by_walk(task, why, &points)
+					: decide_by_plan(task, &points);
 	if (!chosen) {
 		reason = why_over();
 		record_choice(task, why);
@@ -441,6 +480,21 @@ void sv_set_decide(sv_decide_fn decide_fn, sv_draw_fn draw_fn, int wants)
 	decide = decide_fn;
 	draw = draw_fn;
 	wants_wakeups = wants;
+	walk.n_ranks = 0;
+}
+
+void sv_set_walk(const uint32_t *ranks, uint32_t n_ranks, const uint32_t *lengths, uint32_t n_lengths, uint32_t flags,
+		 uint32_t longest, uint64_t seed)
+{
+	sv_set_decide(NULL, NULL, 0);
+	walk.ranks = ranks;
+	walk.n_ranks = n_ranks;
+	walk.lengths = lengths;
+	walk.n_lengths = n_lengths;
+	walk.flags = flags;
+	walk.longest = longest;
+	walk.next_rank = walk.next_length = 0;
+	draw_seed = draw_state = seed;
 }
 
 static bool keep_plan(const struct sv_step *steps, uint32_t n_steps)
