@@ -69,7 +69,7 @@ enum sv_role {
 struct sv_screen_struct {
 	uint32_t kind;
 	uint32_t size;
-	const uint16_t *field_of;
+	const uint32_t *field_of;
 	const uint8_t *role_of;
 };
 
@@ -95,9 +95,8 @@ struct sv_screen_setup {
 	int64_t limit_excess_pages, limit_reflushed_pages, limit_hold_points;
 	uint32_t limits_double_count; /* 1: there is a limit that nothing here screens for, so each run is flagged */
 
-	uint32_t block_va, block_free, block_dirty, block_dirty_min, block_dirty_max, block_used_map, block_free_list;
-	uint32_t area_start, area_end, area_vm, area_node, area_list; /* node, list: rb_node and list_head in it */
-	uint32_t rb_left, rb_right;
+	uint32_t block_va, block_free, block_dirty, block_dirty_min, block_dirty_max, block_used_map;
+	uint32_t area_start, area_end, area_vm, rb_left, rb_right;
 	uint32_t xa_head, xa_slots, xa_slot_count;
 	uint64_t lazy_nr;	/* address of vmap_lazy_nr, 0: none */
 	const uint64_t *xarrays, *queue_heads, *pointers; /* pointers: one for each CPU, to an object kept for later */

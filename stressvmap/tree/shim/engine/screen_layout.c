@@ -11,6 +11,7 @@
 #include "screen_state.h"
 
 #define STRUCTS 8192
+#define STRUCT_BYTES (UINT32_C(1) << 24)
 #define GLOBALS 4096
 #define OBJECTS ((size_t)1 << 20)
 #define PLACES (SLOTS / 2)
@@ -22,7 +23,7 @@
 
 struct known_struct {
 	uint32_t kind, size;
-	uint16_t *field_of;
+	uint32_t *field_of;
 	uint8_t *role_of;
 };
 struct known_type { uint32_t string, size, number; bool is_used; };
@@ -74,7 +75,7 @@ int sv_screen_struct(const struct sv_screen_struct *one)
 {
 	struct known_struct *known = structs + n_structs;
 
-	if (n_structs == STRUCTS || one->size > UINT16_MAX + UINT32_C(1))
+	if (n_structs == STRUCTS || one->size > STRUCT_BYTES)
 		return -1;
 	*known = (struct known_struct){ .kind = one->kind, .size = one->size };
 	if (one->field_of) {
