@@ -24,9 +24,12 @@ PROBE = (
 MIGRATE = "migrate"  # the task asks to move to CPU `pages`
 OFFLINE = "offline"  # CPU `pages` goes offline
 ONLINE = "online"  # CPU `pages` comes online
+SHRINK = "shrink"  # memory pressure: the shrinkers that the version registers, if it does
 PAUSE = "pause"  # do nothing for `pages` scheduling points
 
-KINDS = frozenset({PAUSE, MAP, UNMAP, VMALLOC, VMALLOC_RESET, VFREE, ALIASES, TOUCH, PROBE, MIGRATE, OFFLINE, ONLINE})
+KINDS = frozenset(
+    {PAUSE, MAP, UNMAP, VMALLOC, VMALLOC_RESET, VFREE, ALIASES, TOUCH, PROBE, MIGRATE, OFFLINE, ONLINE, SHRINK}
+)
 
 
 @dataclass(frozen=True, slots=True)

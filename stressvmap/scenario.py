@@ -60,6 +60,8 @@ class Scenario:
     """Expected involuntary migrations per operation; 0 pins tasks."""
     hotplug_rate: float = 0.0
     """Expected CPUs that go offline or come back per operation; its tasks move, its per-CPU data stay."""
+    shrink_rate: float = 0.0
+    """Chance that the shrinkers run after a worker's operation; nothing where a version has none."""
     fault_rate: float = 0.02
     """Expected injected allocation failures per operation."""
     debug_pagealloc: bool = False
@@ -129,6 +131,7 @@ class Scenario:
             "cross_rate",
             "migration_rate",
             "hotplug_rate",
+            "shrink_rate",
             "fault_rate",
             "yield_rate",
         ):

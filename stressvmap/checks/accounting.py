@@ -8,7 +8,7 @@ from typing import Final
 from stressvmap.checks.audit import REST, Snapshot
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.story import StateCheck, ranges_text
-from stressvmap.checks.world import BLOCK_LOCK, LAZY_TREE, MAPPING_ENTRIES
+from stressvmap.checks.world import BLOCK_LOCK, LAZY_TREE, MAPPING_ENTRIES, POOL, POOL_HEAD, POOL_LEN
 from stressvmap.journal.events import API_END, AUDIT_END, UNLOCK, WRITE, WRITE_ONCE, Event
 from stressvmap.ranges import PageRange
 
@@ -25,6 +25,7 @@ MAPPED_DEAD: Final = "more pages mapped than its live slots have"
 LISTED_FULL: Final = "on the free list without free space"
 UNLISTED_FREE: Final = "off the free list with free space"
 HULL_MISSES: Final = "unflushed page outside the dirty range"
+POOL_WRONG: Final = "len differs from the areas in the pool"
 LAZY_WRONG: Final = "vmap_lazy_nr differs from the lazy pages"
 
 
@@ -40,7 +41,7 @@ class Accounting(StateCheck):
     iff free > 0 (I4; what a walk really reaches is list-corruption's business); used_map has as many bits as live
     slots, where given; and each page that some CPU may still translate lies in [dirty_min, dirty_max) (I5, in the form
     that holds whether or not the range is reset when collected). At rest: vmap_lazy_nr is the number of pages on the
-    lazy trees.
+    lazy trees, and the len of a pool of areas how many it holds.
 
     The rest of I3 (the death latch) binds who may touch a dead block: use-after-free. State: none of its own.
     """
@@ -154,6 +155,7 @@ class Accounting(StateCheck):
                 self._audit_block(number, event, block, fields, bits)
         if snapshot.kind == REST:
             self._audit_lazy(number, event, snapshot)
+            self._audit_pools(number, event, snapshot)
 
     def _audit_block(self, number: int, event: Event, block: int, fields: dict[str, int], bits: int) -> None:
         free = fields.get("free", 0)
@@ -210,6 +212,23 @@ class Accounting(StateCheck):
                 [self.step(number, event, "everything is drained")],
                 f"should have been: {lazy}",
             )
+
+    def _audit_pools(self, number: int, event: Event, snapshot: Snapshot) -> None:
+        for node, fields in snapshot.fields.items():
+            for name, counted in fields.items():
+                if not name.endswith(POOL_LEN):
+                    continue
+                pool = name.removesuffix(POOL_LEN)
+                there = snapshot.pooled.get((node, pool + POOL_HEAD), 0)
+                if counted != there:
+                    self.report(
+                        number,
+                        Mechanism(self.NAME, (), POOL, POOL_WRONG),
+                        f"{pool}{POOL_LEN} of {self.object_name(self.state.object(node), node)} is {counted}, "
+                        f"but {there} areas are in it",
+                        [self.step(number, event, "everything is drained")],
+                        f"should have been: {there}",
+                    )
 
     def _wrong(
         self,

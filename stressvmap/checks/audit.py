@@ -22,6 +22,9 @@ REST: Final = "rest"
 BETWEEN: Final = "between"
 """No call under way; debts may be open."""
 
+FREE_LIST: Final = "free"
+"""The list of blocks of a CPU; any other is a pool of a node."""
+
 SNAPSHOT_KINDS: Final = (
     AUDIT_BEGIN,
     AUDIT_FIELD,
@@ -37,7 +40,7 @@ SNAPSHOT_KINDS: Final = (
 class Snapshot:
     """What one audit said. Objects and pages are as in the journal."""
 
-    __slots__ = ("areas", "begin", "broken", "fields", "indexed", "kind", "listed", "objects", "values")
+    __slots__ = ("areas", "begin", "broken", "fields", "indexed", "kind", "listed", "objects", "pooled", "values")
 
     def __init__(self, kind: str, begin: int) -> None:
         self.kind = kind
@@ -45,6 +48,8 @@ class Snapshot:
         self.fields: dict[int, dict[str, int]] = {}
         self.listed: dict[int, list[int]] = {}
         """By block object: the CPUs on whose list a walk reaches it."""
+        self.pooled: dict[tuple[int, str], int] = {}
+        """By (node object, list): how many areas a walk of that pool reaches."""
         self.indexed: dict[int, int] = {}
         """By block object: first page, from the index."""
         self.areas: list[tuple[int, int, str]] = []
@@ -61,6 +66,8 @@ class Snapshot:
         name = str(event[5])
         if kind == AUDIT_FIELD:
             self.fields.setdefault(event[4], {})[name] = event[6]
+        elif kind == AUDIT_LISTED and name != FREE_LIST:
+            self.pooled[(event[6], name)] = self.pooled.get((event[6], name), 0) + 1
         elif kind == AUDIT_LISTED:
             self.listed.setdefault(event[4], []).append(event[6])
         elif kind == AUDIT_INDEXED:

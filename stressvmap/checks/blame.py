@@ -69,7 +69,7 @@ def blame_for(state: World, call: ApiCall, page: PageState) -> Blame:
     if role in (DYING_BLOCK, PURGED_BLOCK):
         return Blame(role, NEITHER)
     if role == LAZY_AREA:
-        return Blame(role, DETACHED if block.lazy_at < call.lazy_locked_at else LEFT_LAZY)
+        return Blame(role, DETACHED if block.lazy_at < call.saw_lazy(block.lazy_in) else LEFT_LAZY)
     return _live_block_blame(state, call, page, block, role)
 
 
@@ -78,7 +78,7 @@ def role_of_block(state: World, block: ObjectState, call: ApiCall) -> str:
     if block.latched_at >= 0:
         if 0 <= call.lazy_locked_at < block.latched_at:
             return FREE_LIST_BLOCK if block.is_killed_by_purge else FULL_BLOCK
-        if block.lazy_at >= 0 and (block.lazy_at < call.begin or block.lazy_at < call.lazy_locked_at):
+        if block.lazy_at >= 0 and (block.lazy_at < call.begin or block.lazy_at < call.saw_lazy(block.lazy_in)):
             return LAZY_AREA
         return PURGED_BLOCK if block.is_killed_by_purge else DYING_BLOCK
     if block.fields.get("free", 0) == 0:
@@ -99,7 +99,7 @@ def _area_blame(state: World, call: ApiCall, page: PageState, flushed: str) -> B
     if space is None:
         return Blame(GIVEN_BACK, flushed or NEVER_FLUSHED)
     if space.lazy_at >= 0:
-        return Blame(LAZY_AREA, flushed or (DETACHED if space.lazy_at < call.lazy_locked_at else LEFT_LAZY))
+        return Blame(LAZY_AREA, flushed or (DETACHED if space.lazy_at < call.saw_lazy(space.lazy_in) else LEFT_LAZY))
     return Blame(AREA, flushed or NEVER_LAZY)
 
 

@@ -111,10 +111,10 @@ class Costs:
         detaching an area and giving its space back, so what became lazy before this call's detach is what it
         detached.
         """
-        if call.entry not in ALIASES_ENTRIES or call.lazy_locked_at < 0:
+        if call.entry not in ALIASES_ENTRIES or not call.lazy_seen:
             return
         for block in blocks.values():
-            if not 0 <= block.lazy_at < call.lazy_locked_at or block.id in call.double_counted:
+            if not 0 <= block.lazy_at < call.saw_lazy(block.lazy_in) or block.id in call.double_counted:
                 continue
             visit = call.visits.get(block.id)
             if visit is None or not visit.has_hull():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from stressvmap.checks.base import Handler, Mechanism
@@ -29,6 +30,7 @@ WORDS: Final = {
 }
 _RANK: Final = {READ: 0, READ_ONCE: 1, WRITE: 2, WRITE_ONCE: 3, ATOMIC: 4}
 _LIST_HEADS: Final = frozenset({"free", "free_list"})
+_INDEX: Final = re.compile(r"\[\d+\]")
 
 
 class Side:
@@ -183,6 +185,8 @@ class DataRace(StateCheck):
 
     def on_write(self, number: int, event: Event) -> None:
         thread = self._threads.get(event[1]) or self.order.thread(event[1])
+        if self.order.has_releases:
+            self.order.overwritten(thread, event)
         fields = self._places.get(event[4])
         place = fields.get(event[5]) if fields is not None else None
         if place is None:
@@ -266,7 +270,7 @@ class DataRace(StateCheck):
         else:
             how = f"{one.words} {_under(one.locks)} against {other.words} {_under(other.locks)}"
         class_name = target.class_name if target is not None and target.class_name else "object"
-        role = _list_role(field) if is_list else f"{class_name}.{field}"
+        role = _list_role(field) if is_list else f"{class_name}.{_without_index(field)}"
         mechanism = Mechanism(self.NAME, (one.entry, other.entry), role, how, common)
         if mechanism in self._told:
             return
@@ -308,4 +312,9 @@ def _holding(locks: tuple[str, ...]) -> str:
 
 def _list_role(field: str) -> str:
     name = field.rsplit(".", 1)[0]
-    return FREE_LIST if name in _LIST_HEADS else f"list {name}"
+    return FREE_LIST if name in _LIST_HEADS else f"list {_without_index(name)}"
+
+
+def _without_index(field: str) -> str:
+    """The name of an element of an array, whichever it is."""
+    return _INDEX.sub("[]", field)

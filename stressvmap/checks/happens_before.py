@@ -8,12 +8,15 @@ Edges, release to acquire:
 
 - a lock's unlock, to the next lock of it;
 - SLOT_PUT, to the SLOT_TAKE of that slot;
-- WORK_QUEUE to WORK_BEGIN, and WORK_END to the next WORK_BEGIN of that work, which never runs twice at a time;
+- WORK_QUEUE to WORK_BEGIN, and WORK_END to the next WORK_BEGIN of that work, which never runs twice at a time, and
+  to each WORK_FLUSHED of it;
 - IPI_SEND to the invalidation by that CPU's interrupt, and from there to the initiator's FLUSH_END;
 - the store that puts an object into an xarray (rcu_assign_pointer inside), to each look-up that finds it; stores and
   erases of one xarray among each other (xa_lock);
 - the store that puts an object on a list (list_add_tail_rcu: rcu_assign_pointer), to each marked load of a list pointer
   that finds it. A delete publishes nothing: its WRITE_ONCE orders nothing, so it gives no edge;
+- a store that is a release (RELEASE: rcu_assign_pointer of a kernel tree), to each marked load that finds what it
+  stored: nobody has stored there since;
 - atomics: each is taken as fully ordered, as atomic_long_add_return is; atomic_long_sub is weaker;
 - KFREE_RCU (RCU_WAIT), and the end of each reader section under way then, to what is done after that grace period;
 - boot, to the start of every task; everything, to the task that cleans up at the end, and to each call of a journal
@@ -47,6 +50,8 @@ CLEANUP: Final = "cleanup"
 _HOTPLUG: Final = "hotplug"
 
 
+DONE: Final = -1
+"""Instead of a task: the store that was announced is done."""
 BY_TRYLOCK: Final = 2
 """What a LOCK event says of a mutex_trylock."""
 
@@ -118,6 +123,8 @@ class HappensBefore:
         self._indexed: dict[int, Clock] = {}
         self._listed: dict[int, Clock] = {}
         self._times_listed: dict[int, int] = {}
+        self._released: dict[tuple[int, int | str], tuple[Clock, int]] = {}
+        """By place: what the last store there published, and the index of the task if that store is still to come."""
         self._grace_periods: dict[int, list[GracePeriod]] = {}
         self._readers_gone: Clock = []
         """The ends of all reader sections so far, joined."""
@@ -128,6 +135,11 @@ class HappensBefore:
         """By CPU: (flush number, what the sender did before) of those it has not handled."""
         self.thread(0)
         self._is_sequential = is_sequential
+
+    @property
+    def has_releases(self) -> bool:
+        """Whether a store may do away with one."""
+        return bool(self._released)
 
     def handlers(self) -> dict[int, Handler]:
         """Of the kinds that order something, but for accesses: those are the caller's, who calls `loaded`, `stored`,
@@ -143,12 +155,14 @@ class HappensBefore:
             ev.WORK_QUEUE: self.on_work_queue,
             ev.WORK_BEGIN: self.on_work_begin,
             ev.WORK_END: self.on_work_queue,
+            ev.WORK_FLUSHED: self.on_work_flushed,
             ev.IPI_SEND: self.on_ipi_send,
             ev.TLB_INVALIDATE: self.on_tlb_invalidate,
             ev.FLUSH_END: self.on_flush_end,
             ev.XA_STORE: self.on_xa_store,
             ev.XA_ERASE: self.on_xa_erase,
             ev.XA_LOAD: self.on_xa_load,
+            ev.RELEASE: self.on_release,
             ev.LIST_ADD: self.on_list_add,
             ev.LIST_DEL: self.on_list_del,
             ev.PREEMPT: self.on_preempt,
@@ -257,6 +271,11 @@ class HappensBefore:
     def on_work_begin(self, number: int, event: Event) -> None:
         self._take(("work", event[5]), self.thread(event[1]))
 
+    def on_work_flushed(self, number: int, event: Event) -> None:
+        clock = self._points.get(("work", event[5]))
+        if clock is not None:
+            self.acquire(self.thread(event[1]), clock)
+
     def _take(self, key: tuple[str, int | str], thread: Thread) -> None:
         clock = self._points.pop(key, None)
         if clock is not None:
@@ -325,14 +344,35 @@ class HappensBefore:
         else:
             self._times_listed.pop(event[4], None)
 
+    def on_release(self, number: int, event: Event) -> None:
+        thread = self.thread(event[1])
+        self._released[(event[4], event[5])] = (self.release(thread), thread.index)
+
+    def overwritten(self, thread: Thread, event: Event) -> None:
+        """Any store, while there are releases: the one that was announced, or one that publishes nothing."""
+        place = (event[4], event[5])
+        told = self._released.get(place)
+        if told is None:
+            return
+        if told[1] == thread.index:
+            self._released[place] = (told[0], DONE)
+        else:
+            del self._released[place]
+
     def loaded(self, thread: Thread, event: Event) -> None:
         """A marked load: of a list pointer, it may find an object that was published."""
+        if self._released:
+            told = self._released.get((event[4], event[5]))
+            if told is not None and told[1] == DONE:
+                self.acquire(thread, told[0])
         clock = self._listed.get(event[6])
         if clock is not None and str(event[5]).endswith(".next"):
             self.acquire(thread, clock)
 
     def stored(self, thread: Thread, event: Event) -> None:
         """A marked store: of a pointer to an object that is on no list yet, it publishes that."""
+        if self._released:
+            self.overwritten(thread, event)
         found = event[6]
         if found != event[4] and found not in self._times_listed and str(event[5]).endswith(".next") and found:
             self._listed[found] = self.release(thread)

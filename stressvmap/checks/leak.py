@@ -25,10 +25,10 @@ class Leak(StateCheck):
     """At rest all address space of the window is in exactly one area, something leads to each object, and each PTE has
     an owner.
 
-    At rest means: no call under way, everything drained, no callback pending. A busy area belongs to an indexed block
-    or to a caller. A vmap_block is accounted for if it is indexed or listed; of vmap_areas there are no more than there
-    are areas; a vm_struct is reported by the audit only if no area leads to it; a page of the window is mapped only if
-    a mapping call returned it and no unmapping call took it.
+    At rest means: no call under way, everything drained, no callback pending. An area is in a tree or
+    in a pool. A busy one belongs to an indexed block or to a caller. A vmap_block is accounted for if it is indexed or
+    listed; of vmap_areas there are no more than there are areas; a vm_struct is reported by the audit only if no area
+    leads to it; a page of the window is mapped only if a mapping call returned it and no unmapping call took it.
 
     State: none of its own.
     """
@@ -85,7 +85,9 @@ class Leak(StateCheck):
         space = self.state.spaces.at(lost.start)
         role = "address space" if space is None else f"address space of a {space.what}"
         steps = self._handed_out(lost.start)
-        self._report(number, event, role, SPACE_LOST, f"{lost} is neither busy nor lazy nor free", lost, steps)
+        self._report(
+            number, event, role, SPACE_LOST, f"{lost} is neither busy nor lazy nor free, nor in a pool", lost, steps
+        )
 
     def _handed_out(self, page: int) -> list[tuple[int, str]]:
         space = self.state.spaces.at(page)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from stressvmap.checks.audit import FREE_LIST as WALKED
 from stressvmap.checks.audit import REST
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.records import NOWHERE
@@ -17,6 +18,7 @@ from stressvmap.journal.journal import Journal
 QUEUE_LOCK: Final = "vbq->lock"
 FREE_LIST_NODE: Final = "free_list"
 FREE_LIST: Final = "free list of blocks"
+POOL_LIST: Final = "pool of areas"
 WRONG_LOCK: Final = "changed under another list's lock"
 NEIGHBOURS: Final = "neighbours do not point back"
 BROKEN: Final = "next->prev does not point back at rest"
@@ -120,6 +122,10 @@ class ListCorruption(StateCheck):
         snapshot = self.state.snapshot
         heads = {fields["cpu"]: queue for queue, fields in snapshot.fields.items() if "cpu" in fields}
         for object_id, which, cpu, at in snapshot.broken:
+            if which != WALKED:
+                what = f"the list {which} of {self._name(cpu)} is broken at {self._name(object_id)}"
+                self._at_rest(at, event, BROKEN, cpu, what, POOL_LIST)
+                continue
             head = heads.get(cpu, self.state.listed_on.get((object_id, FREE_LIST_NODE), object_id))
             self._at_rest(
                 at, event, BROKEN, head, f"the {which} list of CPU {cpu} is broken at {self._name(object_id)}"
@@ -148,7 +154,7 @@ class ListCorruption(StateCheck):
     def _name(self, object_id: int) -> str:
         return self.object_name(self.state.object(object_id), object_id)
 
-    def _at_rest(self, number: int, event: Event, mechanism: str, head: int, what: str) -> None:
+    def _at_rest(self, number: int, event: Event, mechanism: str, head: int, what: str, role: str = FREE_LIST) -> None:
         wrong = self._first_wrong({head})
         steps = [self.step(number, event, what)]
         if wrong is not None:
@@ -157,8 +163,10 @@ class ListCorruption(StateCheck):
             )
         self.report(
             number,
-            self._wrong_mechanism(wrong) if wrong is not None else Mechanism(self.NAME, (), FREE_LIST, mechanism),
+            self._wrong_mechanism(wrong) if wrong is not None else Mechanism(self.NAME, (), role, mechanism),
             what,
             steps,
-            "should have been: on exactly one list if it has free space, on none otherwise",
+            "should have been: on exactly one list if it has free space, on none otherwise"
+            if role == FREE_LIST
+            else "should have been: neighbours that point at each other",
         )

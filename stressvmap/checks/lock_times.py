@@ -44,6 +44,7 @@ POINT_KINDS: Final = frozenset(
         ev.TREE_FIND,
         ev.WORK_QUEUE,
         ev.WORK_BEGIN,
+        ev.WORK_FLUSHED,
         ev.IPI_SEND,
         ev.PTE_SET,
         ev.PTE_CLEAR,

@@ -101,6 +101,7 @@ class ApiCall:
         "indexes",
         "is_reset",
         "lazy_locked_at",
+        "lazy_seen",
         "owed_pages",
         "page",
         "pages",
@@ -123,13 +124,23 @@ class ApiCall:
         self.indexes: set[int] = set()
         """Xarrays it looked into."""
         self.lazy_locked_at = NOWHERE
-        """Number of its last LOCK of a lazy tree's lock: in a purge, the detach."""
+        """Number of its last LOCK of a lazy tree's lock, or look whether one is empty: in a purge, the detach."""
+        self.lazy_seen: dict[int, int] = {}
+        """The same by tree, which goes by the object that its lock is in."""
         self.is_reset = False
         """It cleared direct-map pages: it resets permissions (VM_FLUSH_RESET_PERMS), and owes what it clears."""
         self.owed_pages = 0
         """Page debts it is held to (vm_unmap_aliases only)."""
         self.double_counted: set[int] = set()
         """Block objects already counted as counted twice."""
+
+    def sees_lazy(self, holder: int, number: int) -> None:
+        """It locks a lazy tree, or looks whether it is empty."""
+        self.lazy_locked_at = self.lazy_seen[holder] = number
+
+    def saw_lazy(self, holder: int) -> int:
+        """When it last did that to the tree of `holder`; to any, if it is not known which."""
+        return self.lazy_locked_at if holder < 0 else self.lazy_seen.get(holder, NOWHERE)
 
     def contract(self) -> str:
         """The entry point whose contract it falls under: its own, but for a mapping call that fails and unmaps again.
@@ -297,6 +308,7 @@ class ObjectState:
         "is_killed_by_purge",
         "latched_at",
         "lazy_at",
+        "lazy_in",
         "queued_at",
         "queued_event",
         "start",
@@ -326,6 +338,8 @@ class ObjectState:
         """The killer also forced `free` to 0 (else it was the last vb_free)."""
         self.lazy_at = NOWHERE
         """Number of the event by which its area was on a lazy tree."""
+        self.lazy_in = NOWHERE
+        """Which: the object that the tree's lock is in."""
         self.index = NOWHERE
         """The xarray it was last stored in."""
         self.hull_writer = 0
@@ -335,7 +349,7 @@ class ObjectState:
 class Space:
     """Address space handed out and not given back."""
 
-    __slots__ = ("at", "end", "event", "lazy_at", "start", "what")
+    __slots__ = ("at", "end", "event", "lazy_at", "lazy_in", "start", "what")
 
     def __init__(self, start: int, end: int, what: str, at: int, event: Event) -> None:
         self.start = start
@@ -345,6 +359,8 @@ class Space:
         self.event = event
         self.lazy_at = NOWHERE
         """Number of the event by which it was on a lazy tree."""
+        self.lazy_in = NOWHERE
+        """Which: the object that the tree's lock is in."""
 
 
 class AddressSpace:
@@ -389,4 +405,4 @@ class AddressSpace:
                 if first < last:
                     insort(self._starts, first)
                     rest = self._by_start[first] = Space(first, last, space.what, space.at, space.event)
-                    rest.lazy_at = space.lazy_at
+                    rest.lazy_at, rest.lazy_in = space.lazy_at, space.lazy_in

@@ -38,6 +38,7 @@ from stressvmap.checks.world import (
     BUSY_TREE,
     DEAD_OBJECTS_MAX,
     LAZY_LOCKS,
+    LAZY_ROOT,
     LAZY_TREE,
     MAPPING_ENTRIES,
     PURGE_LOCK,
@@ -318,6 +319,8 @@ class State(World):
     def on_read(self, number: int, event: Event) -> None:
         field = event[5]
         if field != "dirty_min" and field != "dirty_max" and field != "free":
+            if field == LAZY_ROOT:
+                self._looked_at_lazy(number, event)
             return
         task = self.tasks.get(event[1])
         if task is None or not task.calls:
@@ -337,6 +340,12 @@ class State(World):
         else:
             visit.max_at, visit.max_value, visit.max_is_unlocked = number, event[6], not has_mutex
         visit.locks = task.lock_classes()
+
+    def _looked_at_lazy(self, number: int, event: Event) -> None:
+        """RB_EMPTY_ROOT of a lazy tree, without its lock (since v6.9)."""
+        calls = self.task(event).calls
+        if calls:
+            calls[-1].sees_lazy(event[4], number)
 
     def on_write(self, number: int, event: Event) -> None:
         target = self.objects.get(event[4])
@@ -409,7 +418,7 @@ class State(World):
             visit.last_lock = number
             visit.looks += 1
         elif lock_class in LAZY_LOCKS:
-            call.lazy_locked_at = number
+            call.sees_lazy(event[4], number)
 
     def on_unlock(self, number: int, event: Event) -> None:
         held = self.task(event).held
@@ -491,12 +500,13 @@ class State(World):
             area = self.objects.get(event[4])
             start = area.fields.get("va_start", NOWHERE) if area is not None else NOWHERE
         task.unlinked = NOWHERE
+        holder = next((held[0] for held in task.held if held[1] in LAZY_LOCKS), NOWHERE)
         space = self.spaces.at(start)
         if space is not None and space.lazy_at < 0:
-            space.lazy_at = number
+            space.lazy_at, space.lazy_in = number, holder
         block = self.blocks.get(start)
         if block is not None and block.lazy_at < 0:
-            block.lazy_at = number
+            block.lazy_at, block.lazy_in = number, holder
 
     def on_tree_erase(self, number: int, event: Event) -> None:
         if event[5] == BUSY_TREE:

@@ -72,7 +72,8 @@ PREEMPT: Final = 39  # a=new preempt count
 # synchronize_rcu and call_rcu (kfree_rcu has its own kind). a=number of the wait  b=which
 RCU_WAIT: Final = 40  # for the readers that are inside now
 RCU_WAIT_OVER: Final = 41  # they have left, and what waited goes on in this task
-WORK_WAITED: Final = 42  # b=work name: flush_work has returned, the work it waited for is over
+WORK_FLUSHED: Final = 42  # b=work name: flush_work returns, the work is neither queued nor running
+RELEASE: Final = 43  # a=object b=field: the task's next store there publishes what it did (smp_store_release)
 # -- ground: callers
 API_BEGIN: Final = 64  # b=entry point ("vm_map_ram"...) a=page or 0  c=pages
 API_END: Final = 65  # b=entry point a=page or 0 (failed)  c=pages

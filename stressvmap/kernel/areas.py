@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from stressvmap.journal.events import SPACE_BACK, SPACE_OUT, TREE_ERASE, TREE_FIND, TREE_INSERT, UNINITIALISED
+from stressvmap.journal.events import (
+    READ_ONCE,
+    SPACE_BACK,
+    SPACE_OUT,
+    TREE_ERASE,
+    TREE_FIND,
+    TREE_INSERT,
+    UNINITIALISED,
+)
+from stressvmap.kernel.lists import ListHead
 from stressvmap.kernel.locks import SpinLock
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.rbtree import AreaTree, RbNode
@@ -22,6 +31,7 @@ from stressvmap.runtime.access import CHANGES, LOOKS
 BUSY: Final = "busy"
 LAZY: Final = "lazy"
 FREE: Final = "free"
+POOL: Final = "pool"
 
 
 class AreaNode(RbNode):
@@ -38,13 +48,21 @@ class AreaNode(RbNode):
 class VmapArea(Struct):
     """struct vmap_area: addresses [va_start, va_end). The journal shows them as pages."""
 
-    __slots__ = ("_node",)
+    __slots__ = ("_list", "_node")
     STRUCT = "vmap_area"
     SHOWS_INTEGERS = False
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
         self._node: AreaNode | None = None
+        self._list: ListHead | None = None
+
+    @property
+    def list(self) -> ListHead:
+        """The link of a list that is not a tree's own: a pool's."""
+        if self._list is None:
+            self._list = ListHead(self.machine, self, "list")
+        return self._list
 
     @property
     def node(self) -> AreaNode | None:
@@ -83,7 +101,7 @@ class VmapArea(Struct):
 
     @property
     def flags(self) -> int:
-        """VMAP_RAM | VMAP_BLOCK (since v6.3)."""
+        """VMAP_RAM | VMAP_BLOCK (since v6.3), and from bit 8 on the node it is to return to, plus 1 (since v6.9)."""
         return int(self.read("flags"))
 
     @flags.setter
@@ -136,6 +154,17 @@ class VmapTree:
     def is_empty(self) -> bool:
         """RB_EMPTY_ROOT."""
         return len(self.tree) == 0
+
+    def is_empty_unlocked(self) -> bool:
+        """RB_EMPTY_ROOT without the tree's lock: a marked read of the root, which is a field beside the lock."""
+        machine = self.machine
+        assert self.lock is not None
+        holder, field = self.lock.inside.id, f"{self.name}.root"
+        machine.runtime.point(READ_ONCE, holder, field)
+        machine.runtime.note(("tree", self.name), LOOKS)
+        root = self.tree.rb_root
+        machine.record(READ_ONCE, holder, field, 0 if root is None else _area(root).id)
+        return root is None
 
     def insert(self, area: VmapArea) -> bool:
         """insert_vmap_area: False, with a warning, if it overlaps what is there."""

@@ -91,19 +91,32 @@ def list_add_tail_rcu(new: ListHead, head: ListHead) -> None:
     _list_add(new, head, WRITE_ONCE)
 
 
+def list_add(new: ListHead, head: ListHead) -> None:
+    """Add `new` after `head`."""
+    following = head.load_next(READ)
+    head.machine.BUG_ON(following is None, f"list_add to an uninitialised {head.field}")
+    assert following is not None
+    _insert(new, head, following, WRITE_ONCE)
+    head.machine.record(LIST_ADD, new.owner.id, new.field, head.owner.id)
+
+
 def _list_add(new: ListHead, head: ListHead, publish: int) -> None:
-    machine = new.machine
     prev = head.load_prev(READ)
-    machine.BUG_ON(prev is None, f"list_add to an uninitialised {head.field}")
+    head.machine.BUG_ON(prev is None, f"list_add to an uninitialised {head.field}")
     assert prev is not None
-    if not head.points_to(None, prev) or not prev.points_to(head, None) or new is prev or new is head:
-        culprit = prev if not prev.points_to(head, None) else head
-        machine.record(LIST_CORRUPT, new.owner.id, new.field, culprit.owner.id)
-    new.store_next(WRITE, head)
+    _insert(new, prev, head, publish)
+    head.machine.record(LIST_ADD, new.owner.id, new.field, head.owner.id)
+
+
+def _insert(new: ListHead, prev: ListHead, following: ListHead, publish: int) -> None:
+    """__list_add: `new` between two neighbours."""
+    if not following.points_to(None, prev) or not prev.points_to(following, None) or new is prev or new is following:
+        culprit = prev if not prev.points_to(following, None) else following
+        new.machine.record(LIST_CORRUPT, new.owner.id, new.field, culprit.owner.id)
+    new.store_next(WRITE, following)
     new.store_prev(WRITE, prev)
     prev.store_next(publish, new)
-    head.store_prev(WRITE, new)
-    machine.record(LIST_ADD, new.owner.id, new.field, head.owner.id)
+    following.store_prev(WRITE, new)
 
 
 def list_del_rcu(node: ListHead) -> None:
@@ -121,6 +134,39 @@ def list_del(node: ListHead) -> None:
     node.machine.record(LIST_DEL, node.owner.id, node.field, 0)
 
 
+def list_del_init(node: ListHead) -> None:
+    """Take `node` out and make it an empty list."""
+    _list_del(node)
+    INIT_LIST_HEAD(node)
+    node.machine.record(LIST_DEL, node.owner.id, node.field, 0)
+
+
+def list_move_tail(node: ListHead, head: ListHead) -> None:
+    """Take `node` out and add it before `head`."""
+    _list_del(node)
+    node.machine.record(LIST_DEL, node.owner.id, node.field, 0)
+    list_add_tail(node, head)
+
+
+def list_replace_init(old: ListHead, new: ListHead) -> None:
+    """Let `new` head the entries of `old`, which is empty afterwards; what `new` headed is forgotten."""
+    first = old.load_next(READ)
+    last = old.load_prev(READ)
+    assert first is not None
+    assert last is not None
+    new.store_next(WRITE, new if first is old else first)
+    new.store_prev(WRITE, new if last is old else last)
+    if first is not old:
+        first.store_prev(WRITE, new)
+        last.store_next(WRITE, new)
+    INIT_LIST_HEAD(old)
+
+
+def list_empty(head: ListHead) -> bool:
+    """Whether it heads nothing; may be asked without a lock."""
+    return head.load_next(READ_ONCE) is head
+
+
 def _list_del(node: ListHead) -> None:
     machine = node.machine
     prev = node.load_prev(READ)
@@ -134,6 +180,13 @@ def _list_del(node: ListHead) -> None:
     assert following is not None
     following.store_prev(WRITE, prev)
     prev.store_next(WRITE_ONCE, following)
+
+
+def list_first_entry(head: ListHead) -> Struct:
+    """What the first node of a list that is not empty is in."""
+    node = head.load_next(READ)
+    assert node is not None
+    return node.owner
 
 
 def list_for_each_entry_rcu(head: ListHead) -> Iterator[Struct]:

@@ -21,7 +21,7 @@ from stressvmap.journal.events import (
     Event,
 )
 from stressvmap.program import Fault, Migration
-from stressvmap.runtime.access import CHANGES, EVERYTHING
+from stressvmap.runtime.access import CHANGES, EVERYTHING, LOOKS
 from stressvmap.runtime.runtime import DEADLOCK, DONE, Runtime
 from stressvmap.runtime.task import NEVER, BugOn, Task
 
@@ -112,6 +112,11 @@ class Machine:
     def nr_cpu_ids(self) -> int:
         """One more than the highest possible CPU id."""
         return self.possible[-1] + 1
+
+    def cpu_online(self, cpu: int) -> bool:
+        """Whether `cpu` is online; it may not be so a step later."""
+        self.runtime.note(("online",), LOOKS)
+        return cpu in self.online
 
     def preempt_disable(self) -> None:
         """Raise the current task's preempt count: it keeps its CPU."""

@@ -63,7 +63,7 @@ def covered(result: RunResult) -> str:
 
 
 def _op_text(kind: str, slot: int, pages: int) -> str:
-    numbers = [slot, pages] if pages else [slot] if slot or kind not in ("aliases",) else []
+    numbers = [slot, pages] if pages else [slot] if slot or kind not in ("aliases", "shrink") else []
     return " ".join([kind, *map(str, numbers)])
 
 

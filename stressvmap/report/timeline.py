@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What `stressvmap show` prints of a journal: one line an event, filters, and the timeline formats of other viewers.
 
-Pure functions over a Journal; the command line opens files and prints. Not this file's business: what is wrong with
-what the events tell (checks/), and the story of one violation.
+Pure functions over a Journal. Not this file's business: what is wrong in it (checks/), and the story of a violation.
 """
 
 from __future__ import annotations
@@ -101,6 +100,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.WORK_QUEUE: "queues work {e.b}",
     ev.WORK_BEGIN: "work {e.b} begins",
     ev.WORK_END: "work {e.b} ends",
+    ev.WORK_FLUSHED: "has waited for the end of work {e.b}",
     ev.MIGRATED: "migrates from CPU {e.a} to CPU {e.c}",
     ev.FLUSH_ARGS: "asks for a flush of {e.pages}{e.reason}",
     ev.BUG: "BUG: {e.b}",

@@ -169,6 +169,8 @@ class Wording:
             return f"{'BUG_ON' if kind == ev.BUG else 'WARN_ON'}: {event[5]}"
         if kind == ev.API_END and event[5] in MAPPING:
             return "returns" if event[4] else "fails"
+        if kind in (ev.WORK_QUEUE, ev.WORK_FLUSHED):
+            return f"{'schedule' if kind == ev.WORK_QUEUE else 'flush'}_work(&{event[5]})"
         return _PLAIN.get(kind, "") or (f"{event[5]}()" if kind == ev.MIGHT_SLEEP else "")
 
 
@@ -182,5 +184,4 @@ _PLAIN: Final = {
     ev.API_END: "returns",
     ev.RCU_READ_LOCK: "rcu_read_lock()",
     ev.RCU_READ_UNLOCK: "rcu_read_unlock()",
-    ev.WORK_QUEUE: "schedule_work(&drain_vmap_work)",
 }

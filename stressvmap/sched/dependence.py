@@ -25,6 +25,7 @@ from stressvmap.journal.events import (
     TREE_FIND,
     TREE_INSERT,
     WORK_BEGIN,
+    WORK_FLUSHED,
     WORK_QUEUE,
     XA_LOAD,
 )
@@ -39,7 +40,7 @@ _READS: Final = frozenset({READ, READ_ONCE, XA_LOAD, TREE_FIND, TLB_READ})
 TREE_KINDS: Final = frozenset({TREE_INSERT, TREE_ERASE, TREE_FIND})
 _RCU: Final = frozenset({RCU_READ_LOCK, RCU_READ_UNLOCK, KFREE_RCU})
 _FLUSH: Final = frozenset({IPI_SEND, TLB_INVALIDATE})
-_WORK: Final = frozenset({WORK_QUEUE, WORK_BEGIN})
+_WORK: Final = frozenset({WORK_QUEUE, WORK_BEGIN, WORK_FLUSHED})
 FAR_REACHING: Final = _RCU | _FLUSH | _WORK | TREE_KINDS
 """Two operations on different objects are dependent only if one of them is of these kinds."""
 

@@ -25,7 +25,9 @@ Uses = dict[Key, int]
 ALIASES: Final = "vm_unmap_aliases"
 MAPPING: Final = frozenset({"vm_map_ram", "vmalloc", "vmalloc_reset"})
 RESETTING: Final = frozenset({"vfree_reset", "vmalloc_reset"})
-LAZY_LOCK: Final = "purge_vmap_area_lock"
+LAZY_LOCKS: Final = frozenset({"purge_vmap_area_lock", "vn->lazy.lock"})
+LAZY_ROOT: Final = "lazy.root"
+"""Read without the lock: whether the tree is empty."""
 RANGE_MAX: Final = 256
 """Pages of an invalidation that are named one by one; a longer one concerns all pages."""
 FIELD_LOOKS: Final = frozenset({ev.READ, ev.READ_ONCE})
@@ -105,6 +107,8 @@ class JournalAccesses:
             combine(uses, ("alive", object_id), LOOKS)
         if kind in FIELD_LOOKS:
             combine(uses, (object_id, field), LOOKS)
+            if field == LAZY_ROOT:
+                combine(uses, ("deaths",), LOOKS)
         elif kind in FIELD_CHANGES:
             combine(uses, (object_id, field), CHANGES)
         elif kind in TREE_CHANGES:
@@ -125,7 +129,7 @@ class JournalAccesses:
         is_contended = (event[4], event[5]) in self.contended
         use = CHANGES if is_contended else TAKES if self._waits else SEIZES
         combine(uses, ("lock", event[4], event[5]), use)
-        if event[5] == LAZY_LOCK:
+        if event[5] in LAZY_LOCKS:
             combine(uses, ("deaths",), LOOKS)
 
     def _on_lock_seen(self, uses: Uses, event: Event) -> None:

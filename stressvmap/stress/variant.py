@@ -19,6 +19,7 @@ from stressvmap.program import (
     OFFLINE,
     ONLINE,
     PAUSE,
+    SHRINK,
     VMALLOC,
     VMALLOC_RESET,
     Fault,
@@ -32,7 +33,7 @@ from stressvmap.sched.follow import Leg
 
 SIZED: Final = (MAP, VMALLOC, VMALLOC_RESET)
 CPU_NAMING: Final = (MIGRATE, OFFLINE, ONLINE)
-SLOTLESS: Final = (ALIASES, PAUSE, *CPU_NAMING)
+SLOTLESS: Final = (ALIASES, SHRINK, PAUSE, *CPU_NAMING)
 INTERRUPTS_END: Final = INTERRUPT_TASKS + 256
 
 Op = tuple[int, int]

@@ -18,6 +18,7 @@ from stressvmap.program import (
     ONLINE,
     PAUSE,
     PROBE,
+    SHRINK,
     TOUCH,
     UNMAP,
     VFREE,
@@ -86,12 +87,8 @@ def draw(scenario: Scenario, seed: int, execution: int) -> Program:
     online = scenario.online_cpus()
     tasks = []
     for worker in range(drawer.workers):
-        ops = workload(drawer, worker)
-        tasks.append(
-            TaskProgram(
-                online[worker % len(online)], tuple(_with_hotplug(drawer, _with_witnesses(drawer, ops))), "worker"
-            )
-        )
+        ops = _with_pressure(drawer, _with_hotplug(drawer, _with_witnesses(drawer, workload(drawer, worker))))
+        tasks.append(TaskProgram(online[worker % len(online)], tuple(ops), "worker"))
     for flusher in range(scenario.flushers):
         tasks.append(TaskProgram(online[(drawer.workers - 1 - flusher) % len(online)], _flusher(drawer), "flusher"))
     operations = sum(len(task.ops) for task in tasks)
@@ -268,6 +265,19 @@ def _with_hotplug(drawer: _Drawer, ops: list[ProgramOp]) -> list[ProgramOp]:
         if drawer.chance(rate):
             cpu = drawer.random.choice(drawer.scenario.possible_cpus())
             out.append(ProgramOp(drawer.random.choice((OFFLINE, ONLINE)), 0, cpu))
+    return out
+
+
+def _with_pressure(drawer: _Drawer, ops: list[ProgramOp]) -> list[ProgramOp]:
+    """Add runs of the shrinkers."""
+    rate = drawer.scenario.shrink_rate
+    if not rate:
+        return ops
+    out: list[ProgramOp] = []
+    for op in ops:
+        out.append(op)
+        if drawer.chance(rate):
+            out.append(ProgramOp(SHRINK))
     return out
 
 

@@ -19,7 +19,9 @@ from stressvmap.journal.events import Event
 from stressvmap.tree.layout import Field, Layout, Struct
 from stressvmap.tree.library import EVENT_FORMAT, Library, ObjectView
 
-ACCESSES: Final = frozenset({ev.READ, ev.WRITE, ev.READ_ONCE, ev.WRITE_ONCE, ev.DEAD_ACCESS, ev.UNINITIALISED})
+ACCESSES: Final = frozenset(
+    {ev.READ, ev.WRITE, ev.READ_ONCE, ev.WRITE_ONCE, ev.RELEASE, ev.DEAD_ACCESS, ev.UNINITIALISED}
+)
 LOCKS: Final = frozenset({ev.LOCK, ev.UNLOCK, ev.LOCK_WAIT, ev.TRYLOCK_FAILED, ev.ASSERT_HELD, ev.BLOCKED})
 NODES: Final = frozenset({ev.LIST_ADD, ev.LIST_DEL, ev.LIST_CORRUPT})
 INDEXES: Final = frozenset({ev.XA_LOAD, ev.XA_STORE, ev.XA_ERASE})
@@ -193,7 +195,9 @@ class Decoder:
         for kind, task, cpu, _, pc, b, a, c in struct.iter_unpack(EVENT_FORMAT, raw):
             where = function(pc)
             if kind in ACCESSES:
-                add(self._access(kind, task, cpu, where, a, c))
+                target = self.object_at(a)
+                if target is not None:
+                    add(self._access(kind, task, cpu, where, target, a, c))
             elif kind in LOCKS:
                 add((kind, task, cpu, where, self.id_at(a), self.lock_class(a, text(b)) if a else text(b), c))
             elif kind in NODES:
@@ -210,12 +214,10 @@ class Decoder:
                 add((kind, task, cpu, where, a, b, c))
         return told
 
-    def _access(self, kind: int, task: int, cpu: int, where: str, address: int, value: int) -> Event:
-        target = self.object_at(address)
-        if target is None:
-            return (kind, task, cpu, where, 0, "", value if kind == ev.DEAD_ACCESS else 0)
+    def _access(self, kind: int, task: int, cpu: int, where: str, target: Object, address: int, value: int) -> Event:
+        """An access of a known object. One of none (a stack, the program's own arrays) is nobody else's business."""
         name, one, word = self.field(target, address - target.start)
-        if kind == ev.DEAD_ACCESS or kind == ev.UNINITIALISED:
+        if kind in (ev.DEAD_ACCESS, ev.UNINITIALISED, ev.RELEASE):
             return (kind, task, cpu, where, target.id, name, value)
         if one is not None and one.points_to:
             return (kind, task, cpu, where, target.id, name, self.id_at(value))

@@ -88,6 +88,7 @@ class ModelBackend:
             online,
             debug_pagealloc=scenario.debug_pagealloc,
             full_flush_ceiling_pages=scenario.full_flush_ceiling_pages,
+            kworkers=self.version.KWORKERS,
         )
         self.machine = self.kernel.machine
         self.vmalloc = self._guard(lambda: self.version(self.kernel, geometry_of(scenario)))
@@ -247,6 +248,16 @@ class ModelBackend:
 
     def _aliases(self) -> int:
         self.vmalloc.vm_unmap_aliases()
+        return 0
+
+    def _op_shrink(self, op: ProgramOp) -> bool:
+        if not self.vmalloc.shrinkers:
+            return False
+        self._call("shrink_slab", 0, 0, self._shrink)
+        return True
+
+    def _shrink(self) -> int:
+        self.vmalloc.shrink_slab()
         return 0
 
     def _op_pause(self, op: ProgramOp) -> bool:

@@ -6,7 +6,7 @@ A version overrides what it changes. Units: addresses and sizes in bytes, as in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Generic, TypeVar
 
@@ -30,6 +30,7 @@ from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.percpu import PerCpu
 from stressvmap.kernel.struct import AtomicLong, OnStack
 from stressvmap.kernel.workqueue import Work
+from stressvmap.kernel.xarray import XArray
 from stressvmap.known import Known
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.runtime.access import CHANGES, LOOKS
@@ -70,6 +71,15 @@ class Geometry:
     """lazy_max_pages(), 0: the kernel's formula."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shrinker:
+    """struct shrinker: what memory pressure calls."""
+
+    name: str
+    count_objects: Callable[[], int]
+    scan_objects: Callable[[], None]
+
+
 T = TypeVar("T")
 
 
@@ -104,6 +114,8 @@ class Vmalloc:
     TITLE: ClassVar[str] = ""
     known: ClassVar[tuple[Known, ...]] = ()
     """What this version is known to break."""
+    KWORKERS: ClassVar[int] = 1
+    """Kworkers that it needs: one more than can wait for another's work."""
 
     def __init__(self, kernel: Kernel, geometry: Geometry) -> None:
         machine = kernel.machine
@@ -119,23 +131,38 @@ class Vmalloc:
         self.VMALLOC_END = geometry.window_end_page << PAGE_SHIFT
         self.lazy_max = geometry.lazy_max
         self.vmap_purge_lock = DEFINE_MUTEX(machine, "vmap_purge_lock")
+        self.vmap_init_trees()
+        self.vmap_lazy_nr = AtomicLong(machine, "vmap_lazy_nr")
+        self.vmap_init_queues()
+        self.ne_fit_preload_node: PerCpu[Cell[VmapArea | None]] = PerCpu(
+            machine, "ne_fit_preload_node", lambda cpu: Cell(machine, "ne_fit_preload_node", cpu, None)
+        )
+        self.drain_vmap_work = Work("drain_vmap_work", self.drain_vmap_area_work)
+        self.vmap_notify_list: list[Callable[[], int]] = []
+        self.shrinkers: list[Shrinker] = []
+        self.vmap_init_free_space()
+        self.vmap_initialized = True
+
+    def vmap_init_trees(self) -> None:
+        """The trees of areas and their locks: one busy, one free, one lazy tree (until v6.8)."""
+        machine = self.machine
         self.vmap_area_lock = DEFINE_SPINLOCK(machine, "vmap_area_lock")
         self.free_vmap_area_lock = DEFINE_SPINLOCK(machine, "free_vmap_area_lock")
         self.purge_vmap_area_lock = DEFINE_SPINLOCK(machine, "purge_vmap_area_lock")
         self.vmap_area_root = VmapTree(machine, BUSY, self.vmap_area_lock)
         self.free_vmap_area_root = VmapTree(machine, FREE, self.free_vmap_area_lock)
         self.purge_vmap_area_root = VmapTree(machine, LAZY, self.purge_vmap_area_lock)
-        self.vmap_lazy_nr = AtomicLong(machine, "vmap_lazy_nr")
-        self.vmap_block_queue: PerCpu[VmapBlockQueue] = PerCpu(machine, "vmap_block_queue", self._make_queue)
-        self.ne_fit_preload_node: PerCpu[Cell[VmapArea | None]] = PerCpu(
-            machine, "ne_fit_preload_node", lambda cpu: Cell(machine, "ne_fit_preload_node", cpu, None)
-        )
-        self.drain_vmap_work = Work("drain_vmap_work", self.drain_vmap_area_work)
-        self.vmap_notify_list: list[Callable[[], int]] = []
-        self.free_vmap_area_root.add_boot_space(self.VMALLOC_START, self.VMALLOC_END)
-        self.vmap_initialized = True
 
-    def _make_queue(self, cpu: int) -> VmapBlockQueue:
+    def vmap_init_free_space(self) -> None:
+        """mm/vmalloc.c:vmap_init_free_space, as if all but the window had been imported from vmlist."""
+        self.free_vmap_area_root.add_boot_space(self.VMALLOC_START, self.VMALLOC_END)
+
+    def vmap_init_queues(self) -> None:
+        """The queues of blocks, and the indexes of them."""
+        self.vmap_block_queue: PerCpu[VmapBlockQueue] = PerCpu(self.machine, "vmap_block_queue", self.make_queue)
+
+    def make_queue(self, cpu: int) -> VmapBlockQueue:
+        """The queue of one CPU, as vmalloc_init leaves it."""
         queue = VmapBlockQueue(self.machine, cpu)
         queue.free.next = queue.free.prev = queue.free
         return queue
@@ -181,6 +208,12 @@ class Vmalloc:
         """Add to vmap_notify_list: called when address space is exhausted, returns the pages it freed."""
         self.vmap_notify_list.append(notifier)
 
+    def shrink_slab(self) -> None:
+        """mm/shrinker.c:shrink_slab, at the highest priority: each registered shrinker that counts something scans."""
+        for shrinker in self.shrinkers:
+            if shrinker.count_objects():
+                shrinker.scan_objects()
+
     def LIST_HEAD(self, name: str) -> ListHead:
         """A list head on the stack."""
         head = ListHead(self.machine, OnStack(self.machine), name)
@@ -204,19 +237,31 @@ class Vmalloc:
             ("direct_map_holes", len(self.memory.direct_map_holes)),
         ):
             record(AUDIT_VALUE, 0, name, value)
-        for cpu, queue in self.vmap_block_queue.instances():
-            self._audit_queue(cpu, queue)
-        for tree in (self.vmap_area_root, self.purge_vmap_area_root, self.free_vmap_area_root):
-            for area in tree.areas():
-                record(AUDIT_AREA, area.start_raw() >> PAGE_SHIFT, tree.name, area.end_raw() >> PAGE_SHIFT)
+        self.audit_blocks()
         reached = {cell.value for _, cell in self.ne_fit_preload_node.instances()}
-        reached |= {area.values.get("vm") for area in self.vmap_area_root.areas()}
+        for where, area in self.audited_areas():
+            record(AUDIT_AREA, area.start_raw() >> PAGE_SHIFT, where, area.end_raw() >> PAGE_SHIFT)
+            if where == BUSY:
+                reached.add(area.values.get("vm"))
         for struct in list(self.machine.live.values()):
             if isinstance(struct, (VmapBlock, VmapArea, VmStruct)) and struct not in reached:
                 record(AUDIT_OBJECT, struct.id, struct.STRUCT, 0)
         record(AUDIT_END, 0, "", 0)
 
-    def _audit_queue(self, cpu: int, queue: VmapBlockQueue) -> None:
+    def audit_blocks(self) -> None:
+        """The free lists, and the blocks that the index leads to."""
+        for cpu, queue in self.vmap_block_queue.instances():
+            self.audit_free_list(cpu, queue)
+            self.audit_index(queue.vmap_blocks)
+
+    def audited_areas(self) -> Iterator[tuple[str, VmapArea]]:
+        """Where each area is (`busy`, `lazy`, `free`, `pool`), and the area."""
+        for tree in (self.vmap_area_root, self.purge_vmap_area_root, self.free_vmap_area_root):
+            for area in tree.areas():
+                yield tree.name, area
+
+    def audit_free_list(self, cpu: int, queue: VmapBlockQueue) -> None:
+        """Walk the free list of `cpu`."""
         record = self.machine.record
         record(AUDIT_FIELD, queue.id, "cpu", cpu)
         node, previous = queue.free.next, queue.free
@@ -229,7 +274,10 @@ class Vmalloc:
             limit -= 1
         if node is not queue.free or queue.free.prev is not previous:
             record(AUDIT_LIST_BROKEN, queue.id, "free", cpu)
-        for index, vb in sorted(queue.vmap_blocks.entries.items()):
+
+    def audit_index(self, vmap_blocks: XArray[VmapBlock]) -> None:
+        """The blocks in one xarray."""
+        for index, vb in sorted(vmap_blocks.entries.items()):
             if index < 0:
                 raise HarnessError("a negative xarray index")
             self._audit_block(vb)
@@ -243,6 +291,7 @@ class Vmalloc:
         record(AUDIT_FIELD, vb.id, "va_start", start)
         for name in ("free", "dirty", "dirty_min", "dirty_max"):
             record(AUDIT_FIELD, vb.id, name, int(values[name]))
-        record(AUDIT_FIELD, vb.id, "used", int(values["used_map"]).bit_count())
+        if "used_map" in values:
+            record(AUDIT_FIELD, vb.id, "used", int(values["used_map"]).bit_count())
         live = sum(1 for page in range(start, start + self.VMAP_BBMAP_BITS) if page in self.memory.table)
         record(AUDIT_FIELD, vb.id, "mapped", live)

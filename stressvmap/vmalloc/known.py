@@ -74,6 +74,19 @@ DYING_BLOCK: Final = (
 )
 """In every version."""
 
+POOL_PUT_BACK: Final = tuple(
+    Known(
+        f"data-race | {reader} + {writer} | list pool[].head | list walk under no lock against list change under "
+        "vmap_purge_lock and vn->pool_lock | holding nothing",
+        RARE,
+        "docs/findings/pool-put-back.md",
+        "what a decay leaves of a pool is put back by a plain store, and node_pool_del_va looks without the lock",
+    )
+    for reader in ("vm_map_ram", "vmalloc", "vmalloc_reset")
+    for writer in ("vm_unmap_aliases", "vfree_reset", "kworker/u")
+)
+"""v6.12."""
+
 WRONG_QUEUE: Final = (
     *(
         Known(

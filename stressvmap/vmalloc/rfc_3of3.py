@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""[RFC PATCH 3/3] mm/vmalloc.c: change _vm_unmap_aliases() to do purge firstly (Baoquan He, 19 May 2023), on v6.4.
+"""[RFC PATCH 3/3] mm/vmalloc.c: change _vm_unmap_aliases() to do purge firstly (Baoquan He, 19 May 2023), on v6.4 and
+v6.1.
 
 It needs what 2/3 does to vm_reset_perms: with `_vm_unmap_aliases` gone, nobody takes a caller's direct-map range
 along any more.
@@ -12,6 +13,7 @@ from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.vmalloc.base import ULONG_MAX
 from stressvmap.vmalloc.known import DYING_BLOCK, FULL_BLOCK, SPARSE_MASK, SPLIT_WITHOUT_MEMORY, UNMARKED_READS
 from stressvmap.vmalloc.structs import VmStruct
+from stressvmap.vmalloc.v6_1 import V6_1
 from stressvmap.vmalloc.v6_4 import V6_4
 
 
@@ -72,3 +74,11 @@ class Rfc3of3(Rfc3of3Patch, Rfc2of3):
     NAME = "rfc-3of3"
     TITLE = "v6.4 + RFC 3/3 (May 2023)"
     known = (*FULL_BLOCK, *UNMARKED_READS, *DYING_BLOCK, *SPLIT_WITHOUT_MEMORY, *SPARSE_MASK)
+
+
+class Rfc3of3OnV6_1(Rfc3of3Patch, Rfc2of3, V6_1):
+    """The same on v6.1, which 2/3 and 3/3 fit as they are: what they touch did not change until v6.4."""
+
+    NAME = "rfc-3of3-on-v6.1"
+    TITLE = "v6.1 + RFC 3/3 (May 2023)"
+    known = (*FULL_BLOCK, *UNMARKED_READS, *DYING_BLOCK, *SPLIT_WITHOUT_MEMORY)

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""struct vmap_block, struct vmap_block_queue, struct vm_struct (mm/vmalloc.c, <linux/vmalloc.h>), with announcing
-fields.
+"""struct vmap_block, vmap_block_queue, vmap_pool, vmap_node, vm_struct (mm/vmalloc.c, <linux/vmalloc.h>), with
+announcing fields.
 """
 
 from __future__ import annotations
 
-from stressvmap.journal.events import READ, WRITE
-from stressvmap.kernel.areas import VmapArea
-from stressvmap.kernel.lists import ListHead
+from collections.abc import Callable, Iterator
+
+from stressvmap.journal.events import READ, SPACE_BACK, SPACE_OUT, WRITE
+from stressvmap.kernel.areas import BUSY, LAZY, VmapArea, VmapTree
+from stressvmap.kernel.lists import ListHead, list_add, list_del_init
 from stressvmap.kernel.locks import SpinLock
 from stressvmap.kernel.machine import Machine
 from stressvmap.kernel.struct import Struct
+from stressvmap.kernel.workqueue import Work
 from stressvmap.kernel.xarray import XArray
+from stressvmap.ranges import PAGE_SHIFT
+from stressvmap.runtime.access import CHANGES, LOOKS
 
 
 class VmapBlock(Struct):
@@ -83,22 +88,145 @@ class VmapBlock(Struct):
     def used_map(self, value: int) -> None:
         self.write("used_map", value)
 
+    @property
+    def cpu(self) -> int:
+        """The CPU whose list it is put on (since v6.10)."""
+        return int(self.read("cpu"))
+
+    @cpu.setter
+    def cpu(self, value: int) -> None:
+        self.write("cpu", value)
+
 
 class VmapBlockQueue(Struct):
     """struct vmap_block_queue, one a CPU: the list of blocks with free space that CPU owns and, since v6.4, a hash
-    bucket of all blocks.
+    bucket of all blocks (`is_bucket`).
     """
 
     __slots__ = ("cpu", "free", "lock", "vmap_blocks")
     STRUCT = "vmap_block_queue"
 
-    def __init__(self, machine: Machine, cpu: int) -> None:
+    def __init__(self, machine: Machine, cpu: int, *, is_bucket: bool = True) -> None:
         super().__init__(machine)
         self.cpu = cpu
         """For the audit only: whose it is."""
         self.lock = SpinLock(machine, self, "vbq->lock")
         self.free = ListHead(machine, self, "free")
-        self.vmap_blocks: XArray[VmapBlock] = XArray(machine)
+        if is_bucket:
+            self.vmap_blocks: XArray[VmapBlock] = XArray(machine)
+
+
+class VmapPool:
+    """struct vmap_pool: areas of one size, flushed and ready to be handed out again.
+
+    Adding an area and taking it is what gives address space back and hands it out, as for the free tree. Caller holds
+    vn->pool_lock for both.
+    """
+
+    __slots__ = ("head", "len_field", "node")
+
+    def __init__(self, node: VmapNode, index: int) -> None:
+        self.node = node
+        self.head = ListHead(node.machine, node, f"pool[{index}].head")
+        self.head.next = self.head.prev = self.head
+        self.len_field = f"pool[{index}].len"
+        node.values[self.len_field] = 0
+
+    @property
+    def len(self) -> int:
+        """How many areas it holds."""
+        return int(self.node.read(self.len_field))
+
+    def write_len(self, value: int) -> None:
+        """WRITE_ONCE(vp->len, value)."""
+        self.node.WRITE_ONCE(self.len_field, value)
+
+    def read_len(self) -> int:
+        """READ_ONCE(vp->len)."""
+        return int(self.node.READ_ONCE(self.len_field))
+
+    def add(self, va: VmapArea) -> None:
+        """list_add(&va->list, &vp->head)."""
+        start, end = va.start_raw(), va.end_raw()
+        self.node.machine.record(SPACE_BACK, start >> PAGE_SHIFT, "", end >> PAGE_SHIFT)
+        list_add(va.list, self.head)
+
+    def take(self, va: VmapArea, what: str) -> None:
+        """list_del_init(&va->list), for a new owner: `block` or `area`."""
+        list_del_init(va.list)
+        start, end = va.start_raw(), va.end_raw()
+        self.node.machine.record(SPACE_OUT, start >> PAGE_SHIFT, what, end >> PAGE_SHIFT)
+
+
+class VmapNode(Struct):
+    """struct vmap_node (since v6.9): a share of the busy and lazy areas, and areas ready for reuse by size.
+
+    `purge_list` is the purge's alone, and its helper's: from the detach until purge_vmap_node has emptied it.
+    """
+
+    __slots__ = ("_pools", "_purge_list", "busy", "busy_lock", "lazy", "lazy_lock", "pool_lock", "purge_work")
+    STRUCT = "vmap_node"
+
+    def __init__(self, machine: Machine, index: int, purge_vmap_node: Callable[[VmapNode], None]) -> None:
+        super().__init__(machine)
+        self.busy_lock = SpinLock(machine, self, "vn->busy.lock")
+        self.busy = VmapTree(machine, BUSY, self.busy_lock)
+        self.lazy_lock = SpinLock(machine, self, "vn->lazy.lock")
+        self.lazy = VmapTree(machine, LAZY, self.lazy_lock)
+        self.pool_lock = SpinLock(machine, self, "vn->pool_lock")
+        self.purge_work = Work(f"vmap_nodes[{index}].purge_work", lambda: purge_vmap_node(self))
+        self._pools: dict[int, VmapPool] = {}
+        self._purge_list: list[VmapArea] = []
+
+    def pool(self, index: int) -> VmapPool:
+        """vn->pool[index], which is there from boot on; here it is made when it is first asked for."""
+        pool = self._pools.get(index)
+        if pool is None:
+            pool = self._pools[index] = VmapPool(self, index)
+        return pool
+
+    def filled_pools(self) -> Iterator[VmapPool]:
+        """Those with something in them, ascending by size. The other hundreds are passed over without a point: what
+        finds one empty would do so a step earlier or later as well.
+        """
+        for index in sorted(self._pools):
+            pool = self._pools[index]
+            self.machine.runtime.note((self.id, pool.head.next_field), LOOKS)
+            if pool.head.next is not pool.head:
+                yield pool
+
+    def audited_pools(self) -> list[VmapPool]:
+        """All that were ever asked for: for the audit."""
+        return [pool for _, pool in sorted(self._pools.items())]
+
+    @property
+    def purge_list(self) -> list[VmapArea]:
+        """The areas detached from `lazy`, ascending."""
+        self.machine.runtime.note(("purge_list", self.id), CHANGES)
+        return self._purge_list
+
+    @purge_list.setter
+    def purge_list(self, areas: list[VmapArea]) -> None:
+        self.machine.runtime.note(("purge_list", self.id), CHANGES)
+        self._purge_list = areas
+
+    @property
+    def skip_populate(self) -> bool:
+        """The purge under way puts nothing into the pools."""
+        return bool(self.read("skip_populate"))
+
+    @skip_populate.setter
+    def skip_populate(self, value: bool) -> None:
+        self.write("skip_populate", int(value))
+
+    @property
+    def nr_purged(self) -> int:
+        """Areas that its last purge_vmap_node has seen."""
+        return int(self.read("nr_purged"))
+
+    @nr_purged.setter
+    def nr_purged(self, value: int) -> None:
+        self.write("nr_purged", value)
 
 
 class VmStruct(Struct):

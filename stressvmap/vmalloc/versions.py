@@ -26,12 +26,16 @@ import stressvmap.kernel
 from stressvmap.errors import ConfigError, PatchError
 from stressvmap.kernel.function import kernel_function_named
 from stressvmap.vmalloc.base import Vmalloc
-from stressvmap.vmalloc.rfc_3of3 import Rfc3of3
+from stressvmap.vmalloc.rfc_3of3 import Rfc3of3, Rfc3of3OnV6_1
+from stressvmap.vmalloc.v6_1 import V6_1
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
+from stressvmap.vmalloc.v6_12 import V6_12
 
-BUILT_IN: Final[dict[str, type[Vmalloc]]] = {version.NAME: version for version in (V6_4, Rfc3of3, V6_5)}
-"""The versions by name, oldest first."""
+BUILT_IN: Final[dict[str, type[Vmalloc]]] = {
+    version.NAME: version for version in (V6_1, Rfc3of3OnV6_1, V6_4, Rfc3of3, V6_5, V6_12)
+}
+"""The versions by name, oldest first, each before the patches on it."""
 NEWEST: Final = V6_5.NAME
 
 _PATH_AND_CLASS: Final = re.compile(r"(?P<path>.+?\.py)(?::(?P<name>[^/:]*))?\Z", re.DOTALL)

@@ -265,3 +265,59 @@ def test_a_pte_that_is_left_over_has_no_owner() -> None:
     j.end(1, "vm_unmap_ram", AREA, 2)
     j.audit()
     assert j.violation(LEAK).mechanism.mechanism == "PTE present, and no caller has it mapped"
+
+
+# -- pools ------------------------------------------------------------------------------------------------------------
+
+
+def audit_of_a_pool(counted: int, *areas: tuple[int, int], is_broken: bool = False) -> Recording:
+    """At rest: a node with one pool of areas of 5 pages, which says it holds `counted`; all else is free."""
+    j = Recording()
+    node = j.object(0, "vmap_node")
+    j.add(ev.AUDIT_BEGIN, 0, 0, "rest")
+    j.add(ev.AUDIT_FIELD, 0, node, "pool[4].len", counted)
+    reached = WINDOW[0]
+    for start, end in areas:
+        area = j.object(0, "vmap_area")
+        if reached < start:
+            j.add(ev.AUDIT_AREA, 0, reached, "free", start)
+        j.add(ev.AUDIT_AREA, 0, start, "pool", end)
+        j.add(ev.AUDIT_LISTED, 0, area, "pool[4].head", node)
+        if is_broken:
+            j.add(ev.AUDIT_LIST_BROKEN, 0, area, "pool[4].head", node)
+        reached = end
+    j.add(ev.AUDIT_AREA, 0, reached, "free", WINDOW[1])
+    j.add(ev.AUDIT_END, 0, 0, "")
+    return j
+
+
+IN_POOL = ((WINDOW[0] + 10, WINDOW[0] + 15), (WINDOW[0] + 20, WINDOW[0] + 25))
+
+
+def test_a_pool_that_holds_what_it_says_is_clean() -> None:
+    assert not audit_of_a_pool(2, *IN_POOL).violations(BOOKS)
+    assert not audit_of_a_pool(0).violations(BOOKS)
+
+
+@pytest.mark.parametrize(("counted", "areas"), [(1, IN_POOL), (3, IN_POOL), (1, ())])
+def test_a_pool_that_says_otherwise(counted: int, areas: tuple[tuple[int, int], ...]) -> None:
+    found = audit_of_a_pool(counted, *areas).violation(BOOKS)
+    assert (found.mechanism.role, found.mechanism.mechanism) == ("pool", "len differs from the areas in the pool")
+    assert f"is {counted}, but {len(areas)} areas are in it" in found.message
+
+
+def test_space_in_a_pool_is_not_lost() -> None:
+    assert not audit_of_a_pool(2, *IN_POOL).violations(LEAK)
+
+
+def test_space_that_is_in_a_pool_twice_is_in_two_areas() -> None:
+    found = audit_of_a_pool(2, IN_POOL[0], (IN_POOL[0][1] - 1, IN_POOL[1][1])).violation(LEAK)
+    assert (found.mechanism.role, found.mechanism.mechanism) == ("pool and pool", "in two areas")
+
+
+def test_a_pool_whose_list_is_broken_at_rest() -> None:
+    found = audit_of_a_pool(1, IN_POOL[0], is_broken=True).violation("list-corruption")
+    assert (found.mechanism.role, found.mechanism.mechanism) == (
+        "pool of areas",
+        "next->prev does not point back at rest",
+    )

@@ -131,6 +131,11 @@ def by_work_after_work(j: Recording) -> None:
     j.add(ev.WORK_BEGIN, 2, 0, "drain_vmap_work")
 
 
+def by_flush_of_a_work(j: Recording) -> None:
+    j.add(ev.WORK_END, 1, 0, "vmap_nodes[0].purge_work")
+    j.add(ev.WORK_FLUSHED, 2, 0, "vmap_nodes[0].purge_work")
+
+
 def by_atomic(j: Recording) -> None:
     access(j, 1, ev.ATOMIC, 8)
     access(j, 2, ev.ATOMIC, 8)
@@ -183,6 +188,7 @@ ORDERS = (
     by_slot,
     by_work,
     by_work_after_work,
+    by_flush_of_a_work,
     by_atomic,
     by_xarray,
     by_xarray_lock,
@@ -222,6 +228,11 @@ def no_other_slot(j: Recording) -> None:
     j.add(ev.SLOT_TAKE, 2, 4)
 
 
+def no_flush_of_another_work(j: Recording) -> None:
+    j.add(ev.WORK_END, 1, 0, "vmap_nodes[0].purge_work")
+    j.add(ev.WORK_FLUSHED, 2, 0, "vmap_nodes[1].purge_work")
+
+
 def no_marked_pair(j: Recording) -> None:
     access(j, 1, ev.WRITE_ONCE, 8, "free", 1)
     access(j, 2, ev.READ_ONCE, 8, "free", 1)
@@ -259,6 +270,7 @@ def no_reader_that_came_later(j: Recording) -> None:
         no_other_lock,
         no_other_class,
         no_other_slot,
+        no_flush_of_another_work,
         no_marked_pair,
         no_empty_look_up,
         no_delete,
@@ -509,3 +521,15 @@ def test_what_is_dead_or_was_on_a_stack_is_forgotten() -> None:
     order = check.order
     kept = (check._places, order._locks, order._indexed, order._listed, order._times_listed, order._grace_periods)
     assert [len(part) for part in kept] == [0] * len(kept)
+
+
+def test_elements_of_an_array_are_one_field_in_a_mechanism() -> None:
+    roles = set()
+    for index in (1, 7):
+        for field in (f"pool[{index}].len", f"pool[{index}].head.next"):
+            j = Recording(3)
+            access(j, 1, ev.WRITE, field=field)
+            access(j, 2, ev.WRITE, field=field)
+            (found,) = j.violations(RACE)
+            roles.add(found.mechanism.role)
+    assert roles == {"object.pool[].len", "list pool[].head"}

@@ -7,12 +7,18 @@ from stressvmap.journal import events as ev
 from stressvmap.kernel.lists import (
     INIT_LIST_HEAD,
     ListHead,
+    list_add,
     list_add_tail,
     list_add_tail_rcu,
     list_del,
+    list_del_init,
     list_del_rcu,
+    list_empty,
+    list_first_entry,
     list_for_each_entry_rcu,
     list_for_each_entry_safe,
+    list_move_tail,
+    list_replace_init,
 )
 from stressvmap.sched.replay import Run
 from tests.kernel.world import Thing, World, until
@@ -261,3 +267,73 @@ def test_following_the_pointer_of_a_freed_entry_is_a_dead_access() -> None:
 
     world.run(body)
     assert [(event[4], event[5]) for event in world.of(ev.DEAD_ACCESS)] == [(first.id, "node.next")]
+
+
+def test_list_add_puts_the_new_one_first() -> None:
+    world = World()
+    first, new = world.thing(), world.thing()
+    head = world.list_of(first)
+    world.run(lambda: list_add(new.node, head))
+    assert owners(head) == [new.id, first.id]
+    assert is_sound(head)
+    (added,) = world.of(ev.LIST_ADD)
+    assert (added[4], added[6]) == (new.id, head.owner.id)
+
+
+def test_list_del_init_leaves_a_node_that_can_be_added_again_and_deleted_twice() -> None:
+    world = World()
+    first, second = world.thing(), world.thing()
+    head = world.list_of(first, second)
+
+    def body() -> None:
+        list_del_init(first.node)
+        list_del_init(first.node)
+        list_add_tail(first.node, head)
+
+    world.run(body)
+    assert owners(head) == [second.id, first.id]
+    assert not world.of(ev.LIST_CORRUPT)
+
+
+def test_list_move_tail_and_first_entry_go_round_a_list() -> None:
+    world = World()
+    first, second = world.thing(), world.thing()
+    head = world.list_of(first, second)
+    seen: list[int] = []
+
+    def body() -> None:
+        for _ in range(3):
+            seen.append(list_first_entry(head).id)
+            list_move_tail(first.node if seen[-1] == first.id else second.node, head)
+
+    world.run(body)
+    assert seen == [first.id, second.id, first.id]
+    assert is_sound(head)
+
+
+def test_list_replace_init_moves_all_to_a_new_head_and_forgets_what_that_had() -> None:
+    world = World()
+    first, second, forgotten = world.thing(), world.thing(), world.thing()
+    old, new = world.list_of(first, second), world.list_of(forgotten)
+    empty: list[bool] = []
+
+    def body() -> None:
+        list_replace_init(old, new)
+        empty.extend((list_empty(old), list_empty(new)))
+        list_replace_init(old, new)
+        empty.append(list_empty(new))
+
+    world.run(body)
+    assert empty == [True, False, True], "an empty one leaves an empty one"
+    assert is_sound(old)
+
+
+def test_list_replace_init_writes_the_new_head_with_plain_stores() -> None:
+    world = World()
+    first = world.thing()
+    old, new = world.list_of(first), world.list_of()
+    world.run(lambda: list_replace_init(old, new))
+    assert owners(new) == [first.id]
+    assert is_sound(new)
+    stores = [event[0] for event in world.events if event[4] == new.owner.id and event[5] == "head.next"]
+    assert stores == [ev.WRITE]

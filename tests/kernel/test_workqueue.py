@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from stressvmap.journal import events as ev
 from stressvmap.kernel.workqueue import Work
+from stressvmap.runtime.runtime import DEADLOCK, DONE
 from stressvmap.sched.replay import Run
 from tests.kernel.world import KWORKER, World, until
 
@@ -135,3 +138,72 @@ def test_work_that_is_left_when_the_tasks_end_is_still_done() -> None:
     world.run(lambda: world.kernel.workqueue.schedule_work(work))
     assert done == [True]
     assert world.events[-1][0] == ev.STOPPED
+
+
+def test_a_flush_returns_when_the_work_has_run_and_at_once_if_there_is_none() -> None:
+    world = World()
+    ran: list[int] = []
+    work = Work("helper", lambda: ran.append(1))
+    seen: list[int] = []
+
+    def body() -> None:
+        world.kernel.workqueue.flush_work(work)
+        seen.append(len(ran))
+        world.kernel.workqueue.schedule_work(work)
+        world.kernel.workqueue.flush_work(work)
+        seen.append(len(ran))
+
+    world.run(body)
+    assert seen == [0, 1]
+    assert [event[0] for event in world.of(ev.WORK_END, ev.WORK_FLUSHED)] == [
+        ev.WORK_FLUSHED,
+        ev.WORK_END,
+        ev.WORK_FLUSHED,
+    ]
+
+
+def test_a_flush_waits_for_a_work_that_is_under_way() -> None:
+    world = World(Run(1, until(ev.READ, "queued")), Run(KWORKER, until(ev.READ, "inside")), Run(1), Run(KWORKER))
+    work = Work("helper", lambda: world.runtime.point(ev.READ, 0, "inside"))
+
+    def body() -> None:
+        world.kernel.workqueue.schedule_work(work)
+        world.runtime.point(ev.READ, 0, "queued")
+        world.kernel.workqueue.flush_work(work)
+
+    world.run(body)
+    assert world.who(ev.WORK_END, ev.WORK_FLUSHED) == [KWORKER, 1]
+
+
+@pytest.mark.parametrize(("kworkers", "reason"), [(1, DEADLOCK), (2, DONE)])
+def test_a_work_that_waits_for_another_needs_a_second_kworker(kworkers: int, reason: str) -> None:
+    world = World(kworkers=kworkers)
+    workqueue = world.kernel.workqueue
+    inner = Work("inner", lambda: None)
+
+    def function() -> None:
+        workqueue.schedule_work(inner)
+        workqueue.flush_work(inner)
+
+    outer = Work("outer", function)
+
+    def body() -> None:
+        workqueue.schedule_work(outer)
+        workqueue.flush_work(outer)
+
+    world.run(body, expect=reason)
+    waits = [(event[1], event[5]) for event in world.of(ev.BLOCKED)]
+    assert waits == ([(1, "work outer"), (KWORKER, "work inner")] if reason == DEADLOCK else [])
+
+
+@pytest.mark.parametrize(("wanted", "ran_on"), [(0, 0), (1, 1), (7, 0)])
+def test_a_work_meant_for_a_cpu_goes_to_an_idle_kworker_there_or_else_to_any(wanted: int, ran_on: int) -> None:
+    world = World(kworkers=2)
+    work = Work("helper", lambda: None)
+
+    def body() -> None:
+        world.kernel.workqueue.schedule_work_on(wanted, work)
+        world.kernel.workqueue.flush_work(work)
+
+    world.run(body)
+    assert [event[2] for event in world.of(ev.WORK_BEGIN)] == [ran_on]

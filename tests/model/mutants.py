@@ -9,13 +9,21 @@ from collections.abc import Iterator, Sequence
 
 from stressvmap.kernel.areas import VmapArea
 from stressvmap.kernel.function import kernel_function, kernel_function_named
-from stressvmap.kernel.lists import ListHead, list_add_tail, list_add_tail_rcu, list_del, list_del_rcu
+from stressvmap.kernel.lists import (
+    ListHead,
+    list_add_tail,
+    list_add_tail_rcu,
+    list_del,
+    list_del_rcu,
+    list_replace_init,
+)
 from stressvmap.kernel.slab import kmalloc
 from stressvmap.ranges import PAGE_SHIFT
 from stressvmap.vmalloc.base import ENOMEM, ULONG_MAX, VMAP_BLOCK, VMAP_RAM, get_order
-from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue, VmStruct
+from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue, VmapNode, VmStruct
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
+from stressvmap.vmalloc.v6_12 import V6_12
 
 # -- flushing ---------------------------------------------------------------------------------------------------------
 
@@ -411,3 +419,107 @@ class AccountsBeforeClear(V6_5):
             vb.dirty_max = max(vb.dirty_max, offset + (1 << order))
             vb.WRITE_ONCE("dirty", vb.dirty + (1 << order))
         self.memory.vunmap_range_noflush(addr, addr + size)
+
+
+# -- nodes and pools --------------------------------------------------------------------------------------------------
+
+
+class DeletesUnderTheBucketsLock(V6_12):
+    """8c61291fd850 reverted: a block that is found in a bucket is taken off its list under the lock of the bucket's
+    struct.
+    """
+
+    @kernel_function
+    def purge_fragmented_block(  # type: ignore[override]
+        self, vb: VmapBlock, purge_list: ListHead, force_purge: bool
+    ) -> bool:
+        bucket = next(
+            queue for _, queue in self.vmap_block_queue.instances() if vb in queue.vmap_blocks.entries.values()
+        )
+        if vb.free + vb.dirty != self.VMAP_BBMAP_BITS or vb.dirty == self.VMAP_BBMAP_BITS:
+            return False
+        if not (force_purge or vb.free < self.VMAP_PURGE_THRESHOLD):
+            return False
+        vb.WRITE_ONCE("free", 0)
+        vb.WRITE_ONCE("dirty", self.VMAP_BBMAP_BITS)
+        with bucket.lock:
+            list_del_rcu(vb.free_list)
+        list_add_tail(vb.purge, purge_list)
+        return True
+
+
+class SetsCpuAfterPublishing(V6_12):
+    """3e3de7947c75 reverted: the block can be found before it says whose list it is to go to."""
+
+    @kernel_function
+    def new_vmap_block(self, order: int) -> int:
+        vb = kmalloc(self.machine, VmapBlock)
+        assert vb is not None
+        va = self.alloc_vmap_area(
+            self.VMAP_BLOCK_SIZE, self.VMAP_BLOCK_SIZE, self.VMALLOC_START, self.VMALLOC_END, VMAP_RAM | VMAP_BLOCK
+        )
+        assert isinstance(va, VmapArea)
+        vb.va = va
+        vb.used_map = self.bitmap_mask(0, order)
+        vb.free = self.VMAP_BBMAP_BITS - (1 << order)
+        vb.dirty = 0
+        vb.dirty_min = self.VMAP_BBMAP_BITS
+        vb.dirty_max = 0
+        self.addr_to_vb_xa(va.va_start).insert(self.addr_to_vb_idx(va.va_start), vb)
+        vb.cpu = self.machine.smp_processor_id()
+        vbq = self.vmap_block_queue.per_cpu(vb.cpu)
+        with vbq.lock:
+            list_add_tail_rcu(vb.free_list, vbq.free)
+        return va.va_start
+
+
+class FillsPoolsBeforeTheFlush(V6_12):
+    """The nodes are purged, and then flushed."""
+
+    @kernel_function_named("__purge_vmap_area_lazy")
+    def _purge_vmap_area_lazy(self, start: int, end: int, full_pool_decay: bool = False) -> bool:
+        found = False
+        for vn in self.vmap_nodes:
+            vn.skip_populate = full_pool_decay
+            with vn.lazy_lock:
+                areas = vn.lazy.detach_all()
+            if areas:
+                found = True
+                start, end = min(start, areas[0].va_start), max(end, areas[-1].va_end)
+                vn.purge_list = areas
+                self.purge_vmap_node(vn)
+        if found:
+            self.memory.flush_tlb_kernel_range(start, end)
+        return found
+
+
+class ShrinksWithoutTheMutex(V6_12):
+    """ec05f51f1e65 reverted: the shrinker decays a pool that a purge is putting back, or filling."""
+
+    @kernel_function
+    def vmap_node_shrink_scan(self) -> None:
+        for vn in self.vmap_nodes:
+            self.decay_va_pool_node(vn, True)
+
+
+class ForgetsToCountThePool(V6_12):
+    """node_pool_add_va leaves vp->len as it was."""
+
+    @kernel_function
+    def node_pool_add_va(self, n: VmapNode, va: VmapArea) -> bool:
+        pool = n.pool((va.va_end - va.va_start >> PAGE_SHIFT) - 1)
+        with n.pool_lock:
+            pool.add(va)
+        return True
+
+
+class LosesWhatIsLeftOfAPool(V6_12):
+    """decay_va_pool_node does not put back what it has left of a pool."""
+
+    @kernel_function
+    def decay_va_pool_node(self, vn: VmapNode, full_decay: bool) -> None:
+        for pool in vn.filled_pools():
+            tmp_list = self.LIST_HEAD("tmp_list")
+            with vn.pool_lock:
+                list_replace_init(pool.head, tmp_list)
+            pool.write_len(0)

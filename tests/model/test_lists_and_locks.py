@@ -10,8 +10,11 @@ from stressvmap.kernel.slab import KMEM_CACHE_ALLOC
 from stressvmap.program import Fault
 from stressvmap.runtime.runtime import DEADLOCK
 from stressvmap.sched.replay import Run
+from stressvmap.vmalloc.rfc_3of3 import Rfc3of3
+from stressvmap.vmalloc.v6_1 import V6_1
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
+from stressvmap.vmalloc.v6_12 import V6_12
 from tests.model.mutants import (
     FlushesUnderSpinlock,
     ForgetsUnlock,
@@ -193,7 +196,7 @@ def test_a_task_that_waits_for_one_that_can_run_is_no_deadlock() -> None:
 # -- the code's own warnings ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [V6_4, Rfc3of3, V6_5])
 def test_a_bucket_index_used_as_a_cpu_id_warns_on_a_sparse_possible_mask(version: type[V6_4]) -> None:
     """Row 43: CPUs 0 and 2 are possible, and the second block's bucket is that of CPU 1."""
     two_blocks = (map_(0, 4), map_(1, 4), map_(2, 4))
@@ -201,6 +204,12 @@ def test_a_bucket_index_used_as_a_cpu_id_warns_on_a_sparse_possible_mask(version
     assert {violation.check for violation in sparse.violations} >= {"kernel-bug"}
     assert all("a CPU that is not possible" in found.message for found in sparse.of("kernel-bug"))
     assert alone(version, *two_blocks).of("kernel-bug") == []
+
+
+@pytest.mark.parametrize("version", [V6_1, V6_12])
+def test_with_one_index_or_a_hash_of_possible_cpus_it_is_no_matter(version: type[V6_4]) -> None:
+    outcome = alone(version, map_(0, 4), map_(1, 4), map_(2, 4), map_(3, 2), unmap(2), ALIASES, possible=(0, 2))
+    assert outcome.checks == set()
 
 
 def test_what_lies_in_such_a_bucket_is_not_walked() -> None:

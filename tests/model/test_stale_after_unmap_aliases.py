@@ -13,6 +13,7 @@ from stressvmap.vmalloc.planted import ReleasesMutexBeforeFlush
 from stressvmap.vmalloc.rfc_3of3 import Rfc3of3, Rfc3of3Patch
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
+from stressvmap.vmalloc.v6_12 import V6_12
 from tests.model.mutants import AccountsBeforeClear, FlushesOnCpu0, LeavesOutCpu1
 from tests.model.world import (
     ALIASES,
@@ -79,11 +80,20 @@ def test_the_rfc_on_v6_5_walks_the_lists_again_and_so_misses_the_full_block_agai
     assert regressed.fingerprints(CHECK).isdisjoint(known.fingerprint for known in RfcOnV65.known)
 
 
+def dies_at(kind: int, *lock_classes: str) -> Until:
+    """The task that frees a dead block is about to do this to one of these locks: each version has its own."""
+    return lambda task: (
+        task.function in ("free_vmap_block", "free_vmap_area_noflush")
+        and task.pending_kind == kind
+        and task.pending_field in lock_classes
+    )
+
+
 DYING_WINDOWS = {
     "latched": until_kind(ev.XA_ERASE),
-    "erased from the index": until_in("free_vmap_block", ev.LOCK, "vmap_area_lock"),
+    "erased from the index": dies_at(ev.LOCK, "vmap_area_lock", "vn->busy.lock"),
     "unlinked": until_in("free_vmap_area_noflush", ev.ATOMIC),
-    "counted as lazy": until_in("free_vmap_area_noflush", ev.LOCK, "purge_vmap_area_lock"),
+    "counted as lazy": dies_at(ev.LOCK, "purge_vmap_area_lock", "vn->lazy.lock"),
 }
 
 
@@ -115,9 +125,26 @@ def test_the_dying_block_is_one_bug_wherever_it_was_met_and_another_than_the_ful
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_block_that_died_before_the_call_is_flushed_as_a_lazy_area(version: type[V6_4]) -> None:
-    outcome = dying(version, until_in("free_vmap_area_noflush", ev.UNLOCK, "purge_vmap_area_lock"))
+    outcome = dying(version, dies_at(ev.UNLOCK, "purge_vmap_area_lock", "vn->lazy.lock"))
     assert outcome.checks == set()
     assert outcome.flushes("vm_unmap_aliases") == [(0, 8)]
+
+
+def test_a_block_that_goes_lazy_on_a_node_that_was_passed_is_the_same_dying_block() -> None:
+    """v6.12 looks at the nodes in turn: the block goes on a list that was seen empty, then the next one is locked."""
+    outcome = scripted(
+        V6_12,
+        on(0, *FILL, unmap(0), unmap(1)),
+        on(1, map_(2, 8), unmap(2), ALIASES),
+        script=[
+            Run(1, DYING_WINDOWS["counted as lazy"]),
+            Run(2, nth(2, until_kind(ev.READ_ONCE, "lazy.root"))),
+            Run(1),
+            Run(2),
+        ],
+    )
+    assert outcome.flushes("vm_unmap_aliases")[0] == (8, 16), "the area of the other node"
+    assert outcome.stories(CHECK) == {DYING_BLOCK}
 
 
 def test_v6_5_sees_a_block_that_dies_right_after_the_walk_has_visited_it() -> None:
@@ -141,7 +168,7 @@ def test_a_page_whose_own_unmap_had_not_returned_when_the_call_began_may_stay(ve
         version,
         on(0, map_(0, 2), unmap(0)),
         on(1, ALIASES),
-        script=[Run(1, nth(2, until_in("vb_free", ev.LOCK, "vb->lock"))), Run(2)],
+        script=[Run(1, until_kind(ev.PTE_CLEAR)), Run(1, until_in("vb_free", ev.LOCK, "vb->lock")), Run(2)],
     )
     assert outcome.checks == set()
 

@@ -27,9 +27,11 @@ from stressvmap.stress.judge import Judge
 from stressvmap.vmalloc.backend import WINDOW_PAGE, ModelBackend
 from stressvmap.vmalloc.base import Vmalloc
 from stressvmap.vmalloc.known import UNLOCKED_RANGE, UNMARKED_READS
-from stressvmap.vmalloc.rfc_3of3 import Rfc3of3
+from stressvmap.vmalloc.rfc_3of3 import Rfc3of3, Rfc3of3OnV6_1
+from stressvmap.vmalloc.v6_1 import V6_1
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
+from stressvmap.vmalloc.v6_12 import V6_12
 
 Until = Callable[[Task], bool]
 
@@ -37,7 +39,7 @@ BITS = 8
 """Pages of a block in these worlds; at most 4 of them are handed out at once."""
 WINDOW = WINDOW_PAGE
 ALWAYS_IN_V6_4 = {known.fingerprint for known in (*UNLOCKED_RANGE, *UNMARKED_READS)}
-VERSIONS: tuple[type[V6_4], ...] = (V6_4, Rfc3of3, V6_5)
+VERSIONS: tuple[type[V6_4], ...] = (V6_1, Rfc3of3OnV6_1, V6_4, Rfc3of3, V6_5, V6_12)
 KWORKER = 2000
 RCU = 3000
 
@@ -87,6 +89,7 @@ def offline(cpu: int) -> ProgramOp:
 
 
 ALIASES = ProgramOp(ops.ALIASES)
+SHRINK = ProgramOp(ops.SHRINK)
 PAUSE = ProgramOp(ops.PAUSE, 0, 1)
 """One step between two calls: where a script can stop a task that is in neither."""
 

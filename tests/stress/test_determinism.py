@@ -23,9 +23,12 @@ GOLDEN_SEED = 2023
 GOLDEN_EXECUTION = 4
 
 GOLDEN = {
+    "v6.1": "bbacfe7db12c3b751a67a76a103c447b54497995a2369bc1e40f65202a26fa9e",
+    "rfc-3of3-on-v6.1": "0ab28419539e31788d2f25160026221779cc2b9300268033d0e3437c99d17f67",
     "v6.4": "19aff2506bdb7adb360cff66a2b6f69ddd1f97b9b80d7197d08c510850c1835b",
     "rfc-3of3": "60bd0a6ecf2151dc5c71182556c39d54b7fc7bb3a08ea7162a0b7473432104cd",
     "v6.5": "c0c19e007a64f9c3a0546d55eefc9b6d7ef7b6457c81c981eca8440300ea6647",
+    "v6.12": "e16fae643c008ef03b8a29ed0a60cabd62e6ed6e57d82ac7451538a3303f5dfb",
 }
 """SHA-256 of the journal of that execution.
 

@@ -25,7 +25,7 @@ def test_tasks_go_to_cpus_in_turn_unless_they_say_otherwise() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["map 0 4; unmap 0 | aliases", "touch 3; probe 3 | cpu0: vmalloc-reset 1 2"])
+@pytest.mark.parametrize("text", ["map 0 4; unmap 0 | aliases", "touch 3; probe 3 | cpu0: vmalloc-reset 1 2; shrink"])
 def test_what_is_shown_of_a_program_can_be_given_again(text: str) -> None:
     program = program_from_text(text)
     assert program_from_text(program_text(program)) == program

@@ -17,6 +17,7 @@ from stressvmap.program import (
     MAP,
     PAUSE,
     PROBE,
+    SHRINK,
     TOUCH,
     UNMAP,
     VFREE,
@@ -79,6 +80,7 @@ def scenarios(draw_from: st.DrawFn) -> Scenario:
         aliases_rate=draw_from(rate),
         cross_rate=draw_from(rate),
         migration_rate=draw_from(rate),
+        shrink_rate=draw_from(rate),
         fault_rate=draw_from(rate),
         debug_pagealloc=draw_from(st.booleans()),
         full_flush_ceiling_pages=draw_from(st.sampled_from((0, 1, 33))),
@@ -329,3 +331,14 @@ def test_mixed_touches_foreign_slots_at_its_cross_rate(cross_rate: float) -> Non
             own = range(number * scenario.slots, (number + 1) * scenario.slots)
             assert all(op.slot in own for op in task.ops if op.kind in FILLS)
             assert all((op.slot in own) == (cross_rate == 0.0) for op in task.ops if op.kind in EMPTIES)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_the_shrinkers_come_after_operations_at_their_rate_and_change_nothing_else_at_rate_0(workload: str) -> None:
+    scenario = bare(Scenario(workload=workload))
+    for execution in EXECUTIONS:
+        plain = workers_of(draw(scenario, 1, execution))
+        assert not [op for task in plain for op in task.ops if op.kind == SHRINK]
+        for task in workers_of(draw(replace(scenario, shrink_rate=1.0), 1, execution)):
+            assert {op.kind for op in task.ops[1::2]} == {SHRINK}
+            assert SHRINK not in {op.kind for op in task.ops[::2]}

@@ -9,6 +9,7 @@ from stressvmap.journal import events as ev
 from stressvmap.vmalloc.rfc_3of3 import Rfc3of3
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
+from stressvmap.vmalloc.v6_12 import V6_12
 from tests.model.world import ALIASES, VERSIONS, alone, map_, on, scripted, unmap
 
 EACH = pytest.mark.parametrize("version", VERSIONS)
@@ -71,12 +72,18 @@ def test_more_pages_than_vmap_max_alloc_get_an_area_of_their_own(version: type[V
     assert (8, 13) in outcome.flushes("vm_unmap_aliases")[:1]
 
 
-@EACH
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version is not V6_12])
 def test_mapping_no_page_warns_and_then_dies_of_the_null_address(version: type[V6_4]) -> None:
     """Row 45: NULL is not IS_ERR, so vm_map_ram goes on with it."""
     outcome = alone(version, map_(0, 0))
     assert [event[0] for event in outcome.events(ev.WARN, ev.BUG)] == [ev.WARN, ev.BUG]
     assert outcome.checks == {"kernel-bug"}
+
+
+def test_mapping_no_page_warns_and_fails_since_v6_10() -> None:
+    outcome = alone(V6_12, map_(0, 0))
+    assert [event[0] for event in outcome.events(ev.WARN, ev.BUG)] == [ev.WARN]
+    assert outcome.returned("vm_map_ram") == [-1]
 
 
 @EACH

@@ -13,12 +13,18 @@ from stressvmap.kernel.slab import PTE_ALLOC, XA_INSERT
 from stressvmap.program import Fault
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
-from tests.model.world import ALIASES, VERSIONS, Outcome, alone, map_, unmap, vfree, vmalloc, vmalloc_reset
+from tests.model.world import ALIASES, SHRINK, VERSIONS, Outcome, alone, map_, unmap, vfree, vmalloc, vmalloc_reset
 
-NOT_CALLED = {("v6.4", "find_vm_area"), ("v6.5", "find_vm_area"), ("rfc-3of3", "find_vm_area")}
+NOT_CALLED = {
+    *((version, "find_vm_area") for version in ("v6.4", "v6.5", "rfc-3of3", "v6.12")),
+    ("v6.12", "find_vmap_area"),
+}
 """Part of the kernel's interface; nothing that a program can do calls it."""
-NOT_THERE = {("rfc-3of3", "_vm_unmap_aliases")}
-"""The patch takes it out."""
+NOT_THERE = {
+    *((version, "_vm_unmap_aliases") for version in ("rfc-3of3", "rfc-3of3-on-v6.1")),
+    *((version, "find_unlink_vmap_area") for version in ("v6.1", "rfc-3of3-on-v6.1")),
+}
+"""The patch takes it out; it came later."""
 
 EVERYTHING = (
     map_(0, 4),  # fails in the index
@@ -45,6 +51,10 @@ EVERYTHING = (
     unmap(6),
     map_(9, 16),
     unmap(7),
+    map_(10, 5),
+    unmap(10),
+    ALIASES,
+    SHRINK,
 )
 """Comes through every function, failure paths, overflow and drain included."""
 
@@ -87,7 +97,13 @@ def test_an_overridden_function_is_the_one_that_runs(version: type[V6_4], name: 
 def test_the_journal_names_every_function_that_makes_a_step(version: type[V6_4]) -> None:
     named = {event[3] for event in run(version).journal.events}
     kernel_names = {getattr(version, name).kernel_name for name in functions_of(version)}
-    assert kernel_names - named <= {"purge_fragmented_blocks_allcpus", "vm_unmap_aliases", "drain_vmap_area_work"}
+    assert kernel_names - named <= {
+        "purge_fragmented_blocks_allcpus",
+        "vm_unmap_aliases",
+        "drain_vmap_area_work",
+        "vm_remove_mappings",
+        "node_alloc",
+    }
     assert named - kernel_names == {""}
 
 

@@ -194,3 +194,10 @@ void sv_rcu_boot(int cpu)
 	rcu_task = sv_spawn(SV_RCU_TASK, "rcuog", cpu, serve, NULL, true, false);
 	sv_on_quiescent = leave;
 }
+
+/* smp_store_release, rcu_assign_pointer: the store follows. */
+void sv_release(const volatile void *place)
+{
+	SV_SITE();
+	sv_record(SV_RELEASE, (uint64_t)place, sizeof(void *), 0);
+}

@@ -183,7 +183,7 @@ bool sv_flush_work(struct work_struct *work)
 		while (waiter.task)
 			sv_park();
 	}
-	sv_record(SV_WORK_WAITED, 0, name, 0);
+	sv_record(SV_WORK_FLUSHED, 0, name, 0);
 	return true;
 }
 

@@ -83,7 +83,14 @@ typedef int (*sv_initcall)(void);
 #define smp_mb__before_atomic() barrier()
 #define smp_mb__after_atomic() barrier()
 #define smp_load_acquire(pointer) READ_ONCE(*(pointer))
-#define smp_store_release(pointer, value) WRITE_ONCE(*(pointer), value)
+/* What it publishes is what was done before: told just before the store. */
+void sv_release(const volatile void *place);
+#define smp_store_release(pointer, value) \
+	do { \
+		__typeof__(pointer) sv_place = (pointer); \
+		sv_release(sv_place); \
+		WRITE_ONCE(*sv_place, value); \
+	} while (0)
 #define smp_store_mb(variable, value) WRITE_ONCE(variable, value)
 #define cpu_relax() do { } while (0)
 

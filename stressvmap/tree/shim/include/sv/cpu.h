@@ -38,9 +38,10 @@ bool sv_is_in_interrupt(void);
 #define put_cpu_var(name) preempt_enable()
 #define get_cpu_ptr(pointer) ({ preempt_disable(); this_cpu_ptr(pointer); })
 #define put_cpu_ptr(pointer) preempt_enable()
-#define __this_cpu_read(name) (*this_cpu_ptr(&(name)))
-#define __this_cpu_write(name, value) do { *this_cpu_ptr(&(name)) = (value); } while (0)
-#define raw_cpu_read(name) (*raw_cpu_ptr(&(name)))
+/* All marked, as KCSAN has them: they are one instruction on the machines that matter, and say what they are. */
+#define __this_cpu_read(name) READ_ONCE(*this_cpu_ptr(&(name)))
+#define __this_cpu_write(name, value) WRITE_ONCE(*this_cpu_ptr(&(name)), value)
+#define raw_cpu_read(name) READ_ONCE(*raw_cpu_ptr(&(name)))
 /* Of these the kernel's are safe against preemption. */
 #define this_cpu_read(name) READ_ONCE(*raw_cpu_ptr(&(name)))
 #define this_cpu_write(name, value) WRITE_ONCE(*raw_cpu_ptr(&(name)), value)
@@ -60,16 +61,16 @@ bool sv_is_in_interrupt(void);
 #define __this_cpu_xchg(name, value) \
 	({ \
 		__typeof__(name) *sv_pointer = this_cpu_ptr(&(name)); \
-		__typeof__(name) sv_old = *sv_pointer; \
-		*sv_pointer = (value); \
+		__typeof__(name) sv_old = READ_ONCE(*sv_pointer); \
+		WRITE_ONCE(*sv_pointer, value); \
 		sv_old; \
 	})
 #define __this_cpu_cmpxchg(name, old, value) \
 	({ \
 		__typeof__(name) *sv_pointer = this_cpu_ptr(&(name)); \
-		__typeof__(name) sv_found = *sv_pointer; \
+		__typeof__(name) sv_found = READ_ONCE(*sv_pointer); \
 		if (sv_found == (old)) \
-			*sv_pointer = (value); \
+			WRITE_ONCE(*sv_pointer, value); \
 		sv_found; \
 	})
 

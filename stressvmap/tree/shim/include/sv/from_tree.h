@@ -20,7 +20,7 @@ void sv_publish(const void *entry);
 	do { \
 		__auto_type sv_value = (value); \
 		sv_publish((const void *)sv_value); \
-		WRITE_ONCE(pointer, sv_value); \
+		smp_store_release(&(pointer), sv_value); \
 	} while (0)
 
 #else

@@ -32,7 +32,7 @@ bool sv_is_rcu_idle(void);
 #define rcu_dereference_raw_check(pointer) READ_ONCE(pointer)
 #define rcu_dereference_protected(pointer, condition) (pointer)
 #define rcu_access_pointer(pointer) READ_ONCE(pointer)
-#define rcu_assign_pointer(pointer, value) WRITE_ONCE(pointer, value)
+#define rcu_assign_pointer(pointer, value) smp_store_release(&(pointer), value)
 #define RCU_INIT_POINTER(pointer, value) WRITE_ONCE(pointer, value)
 #define RCU_INITIALIZER(value) (value)
 #define rcu_replace_pointer(pointer, value, condition) \
