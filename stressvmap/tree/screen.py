@@ -84,7 +84,7 @@ _u32, _u64, _i64 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64
 
 
 class _Root(ctypes.Structure):
-    _fields_: ClassVar = [("address", _u64), ("tree", _u32), ("pad", _u32)]
+    _fields_: ClassVar = [("address", _u64), ("count", _u64), ("tree", _u32), ("pad", _u32)]
 
 
 class _Struct(ctypes.Structure):
@@ -286,13 +286,14 @@ class Screen:
 
     def _roots(self) -> Iterator[_Root]:
         for address, tree in self.auditor.roots():
-            yield _Root(address, _TREES[tree], 0)
+            yield _Root(address, 0, _TREES[tree], 0)
         node = self.decoder.layout.structs.get("vmap_node")
         for start in self.auditor.vmap_nodes() if node is not None else ():
             assert node is not None
             for offset, path, kind in node.parts:
                 if path.startswith("pool[") and kind == "list_head":
-                    yield _Root(start + offset, _POOL, 0)
+                    count = node.field(f"{path.removesuffix('.head')}.len")
+                    yield _Root(start + offset, 0 if count is None else start + count.offset, _POOL, 0)
 
     def _tell_globals(self) -> None:
         self.decoder.begin(())
@@ -319,19 +320,20 @@ class Screen:
         return number
 
     def _bytes_of(self, one: Object) -> tuple[Any, Any]:
-        """Of each byte of a struct: the first byte of its field, and what the field means to a check."""
-        first: dict[str, int] = {}
+        """Of each byte of a struct, or of an array of them: the first byte of its field, and what that means to a check."""
+        first: dict[tuple[int, str], int] = {}
         fields, roles = (_u32 * one.end)(), (ctypes.c_uint8 * one.end)()
         assert one.layout is not None
         free_list = one.layout.part("free_list") if one.layout.name == "vmap_block" else None
-        for offset in range(one.end):
+        for at in range(one.end):
+            element, offset = divmod(at, one.layout.size or one.end)
             name, scalar, _ = self.decoder.field(one, offset)
-            fields[offset] = first.setdefault(name, offset)
-            roles[offset] = _ROLES.get((one.layout.name, name), 0)
+            fields[at] = first.setdefault((element, name), at)
+            roles[at] = _ROLES.get((one.layout.name, name), 0)
             if scalar is not None and scalar.points_to and name.endswith(".next"):
-                roles[offset] |= _NEXT
+                roles[at] |= _NEXT
             if free_list is not None and offset == free_list[0]:
-                roles[offset] |= _FREE_LIST
+                roles[at] |= _FREE_LIST
         return fields, roles
 
     def _learn(self) -> None:

@@ -108,11 +108,7 @@ class StubView(ctypes.Structure):
     _fields_: ClassVar = [
         ("events", ctypes.c_char_p),
         ("objects", ctypes.c_void_p),
-        ("mapped", ctypes.POINTER(ctypes.c_uint64)),
-        *(
-            (name, ctypes.c_uint32)
-            for name in ("n_events", "n_objects", "n_tasks", "n_mapped", "frames_owned", "direct_map_holes")
-        ),
+        *((name, ctypes.c_uint32) for name in ("n_events", "n_objects", "n_tasks")),
     ]
 
 
@@ -183,19 +179,17 @@ class Encoded:
     def _store(self, journal: Journal) -> None:
         ctypes.memset(self._boot_memory, 0, self._start - self._boot_memory)
         views = self._views(journal)
-        mapped, values = self._memory_at_rest(journal)
+        self._memory_at_rest(journal)
         table = (ObjectView * len(views))(*views)
         self.library.views = views
         raw = b"".join(self._event(event) for event in journal.events if event[0] < ev.AUDIT_BEGIN)
         names = {int(task): str(named[0]) for task, named in journal.header["tasks"].items()}
-        pages = (ctypes.c_uint64 * len(mapped))(*mapped)
         ids = (ctypes.c_int32 * len(names))(*names)
         numbers = (ctypes.c_uint32 * len(names))(*(self.library.number(name) for name in names.values()))
-        given = StubView(raw, ctypes.addressof(table), pages)
+        given = StubView(raw, ctypes.addressof(table))
         given.n_events, given.n_objects = len(raw) // struct.calcsize(EVENT_FORMAT), len(views)
-        given.n_tasks, given.n_mapped = len(names), len(mapped)
-        given.frames_owned, given.direct_map_holes = values.get("frames_owned", 0), values.get("direct_map_holes", 0)
-        self._kept = (table, raw, pages, given, ids, numbers)
+        given.n_tasks = len(names)
+        self._kept = (table, raw, given, ids, numbers)
         self.library.dll.stub_set(ctypes.byref(given), ids, numbers)
 
     # -- addresses ----------------------------------------------------------------------------------------
@@ -280,8 +274,8 @@ class Encoded:
 
     # -- memory at rest -----------------------------------------------------------------------------------
 
-    def _memory_at_rest(self, journal: Journal) -> tuple[list[int], dict[str, int]]:
-        """Write what the audit at the journal's end says; its mapped pages, and its values."""
+    def _memory_at_rest(self, journal: Journal) -> None:
+        """Write what the audit at the journal's end says."""
         events = [event for event in journal.events if event[0] >= ev.AUDIT_BEGIN]
         values = {str(event[5]): event[6] for event in events if event[0] == ev.AUDIT_VALUE}
         fields: dict[int, dict[str, int]] = {}
@@ -294,7 +288,7 @@ class Encoded:
         areas = [(event[4], event[6], str(event[5])) for event in events if event[0] == ev.AUDIT_AREA]
         left = [event[4] for event in events if event[0] == ev.AUDIT_OBJECT and event[5] == "vmap_area"]
         self._write_areas(areas, left)
-        return self._write_blocks(events, fields), values
+        self._write_blocks(events, fields)
 
     def _write(self, address: int, value: int) -> None:
         ctypes.c_uint64.from_address(address).value = value & MASK
@@ -330,8 +324,7 @@ class Encoded:
             self._write(ends[tree], place + 16)
             ends[tree] = place + 24
 
-    def _write_blocks(self, events: Sequence[Event], fields: dict[int, dict[str, int]]) -> list[int]:
-        mapped: list[int] = []
+    def _write_blocks(self, events: Sequence[Event], fields: dict[int, dict[str, int]]) -> None:
         indexed = [event[4] for event in events if event[0] == ev.AUDIT_INDEXED]
         for number, block in enumerate(indexed):
             books, at = fields.get(block, {}), self._addresses[block]
@@ -341,14 +334,12 @@ class Encoded:
             for name in ("free", "dirty", "dirty_min", "dirty_max"):
                 self._write(at + _offset("vmap_block", name), books.get(name, 0))
             self._write(at + _offset("vmap_block", "used_map"), (1 << books.get("used", 0)) - 1)
-            mapped += range(books["va_start"], books["va_start"] + books.get("mapped", 0))
         xarrays = [one.offset for one in self.globals.values() if one.type == "xarray"]
         node = self._next(64 * 8)
         ctypes.memset(node, 0, 64 * 8)
         for slot, block in enumerate(indexed):
             self._write(node + 8 * slot, self._addresses[block])
         self._write(xarrays[0], node + XA_NODE if indexed else 0)
-        return mapped
 
 
 def _offset(class_name: str, field: str) -> int:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What screening asks of the engine and of the shim, answered from buffers that a test fills: no kernel tree needed. */
+/* What screening asks of the engine, answered from buffers that a test fills: no kernel tree needed. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,8 +17,7 @@ static struct sv_task *task_pointers[TASKS];
 static struct stub {
 	const struct sv_event *events;
 	const struct sv_object *objects;
-	const uint64_t *mapped;
-	uint32_t n_events, n_objects, n_tasks, n_mapped, frames_owned, direct_map_holes;
+	uint32_t n_events, n_objects, n_tasks;
 } stub;
 
 SV_EXPORT void stub_set(const struct stub *given, const int32_t *ids, const uint32_t *names);
@@ -72,20 +71,4 @@ const struct sv_task *const *sv_all_tasks(uint32_t *n)
 {
 	*n = stub.n_tasks;
 	return (const struct sv_task *const *)task_pointers;
-}
-
-const uint64_t *sv_mapped_pages(uint32_t *n)
-{
-	*n = stub.n_mapped;
-	return stub.mapped;
-}
-
-uint32_t sv_frames_owned(void)
-{
-	return stub.frames_owned;
-}
-
-uint32_t sv_direct_map_holes(void)
-{
-	return stub.direct_map_holes;
 }

@@ -171,6 +171,8 @@ static void access(uint32_t number, const struct sv_event *event, struct thread 
 	struct place *place = sc_place_find(event->a);
 	bool is_read = event->kind == SV_READ || event->kind == SV_READ_ONCE;
 
+	if (unlikely(sc_is_nothing(place->object)))
+		return;
 	if (place->role & SV_ROLES && event->kind != SV_ATOMIC) {
 		if (is_read)
 			sc_block_read(number, event, thread, place);
@@ -245,6 +247,10 @@ static void operation(uint32_t number, const struct sv_event *event, struct thre
 	case SV_LIST_DEL:
 		sc_list_changed(event);
 		break;
+	case SV_RELEASE:
+		if (wants(SV_FLAG_RACE) && !sc_is_nothing(sc_place_find(event->a)->object))
+			sc_order_released(thread, sc_place_find(event->a));
+		return;
 	case SV_FLUSH_ARGS:
 		sc_range_flushed(event, thread);
 		sc_ground(number, event, thread);
@@ -276,7 +282,8 @@ static bool is_point(uint32_t kind)
 		1ull << SV_LOCK | 1ull << SV_TRYLOCK_FAILED | 1ull << SV_UNLOCK | 1ull << SV_RCU_READ_LOCK |
 		1ull << SV_RCU_READ_UNLOCK | 1ull << SV_KFREE_RCU | 1ull << SV_XA_LOAD | 1ull << SV_XA_STORE |
 		1ull << SV_XA_ERASE | 1ull << SV_TREE_INSERT | 1ull << SV_TREE_ERASE | 1ull << SV_TREE_FIND |
-		1ull << SV_WORK_QUEUE | 1ull << SV_WORK_BEGIN | 1ull << SV_IPI_SEND;
+		1ull << SV_WORK_QUEUE | 1ull << SV_WORK_BEGIN | 1ull << SV_WORK_FLUSHED |
+		1ull << SV_IPI_SEND;
 
 	return kind < 64 ? below_64 >> kind & 1 :
 	       kind == SV_PTE_SET || kind == SV_PTE_CLEAR || kind == SV_TLB_INVALIDATE || kind == SV_TLB_READ;

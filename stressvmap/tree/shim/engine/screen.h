@@ -79,7 +79,12 @@ struct sv_screen_lock_class {
 	uint32_t is_purge_lock;
 };
 
-struct sv_screen_root { uint64_t address; uint32_t tree; uint32_t pad; };
+struct sv_screen_root {
+	uint64_t address;
+	uint64_t count; /* address of what says how many areas a pool has, 0: nothing does */
+	uint32_t tree;
+	uint32_t pad;
+};
 enum sv_tree { SV_TREE_BUSY, SV_TREE_LAZY, SV_TREE_FREE, SV_TREE_POOL };
 
 /* Of limits: negative is none. Of offsets: SV_ABSENT is none. Arrays are copied. */
@@ -136,10 +141,5 @@ SV_EXPORT int sv_screen_lock(uint32_t number, uint32_t offset, const struct sv_s
 SV_EXPORT uint64_t sv_screen(void);
 SV_EXPORT const struct sv_screen_unknown *sv_screen_unknown(uint32_t *n);
 SV_EXPORT const struct sv_race *sv_screen_races(uint32_t *n);
-
-/* What the shim answers of the memory at rest. */
-SV_EXPORT const uint64_t *sv_mapped_pages(uint32_t *n);
-SV_EXPORT uint32_t sv_frames_owned(void);
-SV_EXPORT uint32_t sv_direct_map_holes(void);
 
 #endif

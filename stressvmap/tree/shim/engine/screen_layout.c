@@ -145,6 +145,11 @@ const struct sv_screen_unknown *sv_screen_unknown(uint32_t *n)
 	return unknown;
 }
 
+bool sc_is_nothing(const struct object *object)
+{
+	return object == &nothing;
+}
+
 static void ask(uint32_t is_lock, uint32_t a, uint32_t b, uint64_t address)
 {
 	flag(SV_FLAG_UNKNOWN);

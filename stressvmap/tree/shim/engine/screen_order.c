@@ -244,11 +244,31 @@ void sc_order_after_atomic(struct thread *thread, struct place *place)
 
 /* ---------------------------------------------------------------- publication */
 
-/* A marked load of a list pointer may find an object that was published. */
+/* The thread's next store there publishes what it did so far. */
+void sc_order_released(struct thread *thread, struct place *place)
+{
+	place->released = release(thread);
+	place->releaser = thread->index;
+}
+
+/* Any store: the one that was announced, or one that publishes nothing. */
+void sc_order_overwritten(const struct thread *thread, struct place *place)
+{
+	if (!place->released)
+		return;
+	if (place->releaser == thread->index)
+		place->releaser = NOWHERE;
+	else
+		place->released = NULL;
+}
+
+/* A marked load may find what a release published; of a list pointer, an object that was put on a list. */
 void sc_order_loaded(const struct sv_event *event, struct thread *thread, const struct place *place)
 {
 	const struct object *found;
 
+	if (place->releaser == NOWHERE)
+		acquire(thread, place->released);
 	if (!(place->role & SV_ROLE_NEXT))
 		return;
 	found = sc_object_at(event->c);
@@ -257,10 +277,11 @@ void sc_order_loaded(const struct sv_event *event, struct thread *thread, const 
 }
 
 /* A marked store of a pointer to an object that is on no list yet publishes it. */
-void sc_order_stored(const struct sv_event *event, struct thread *thread, const struct place *place)
+void sc_order_stored(const struct sv_event *event, struct thread *thread, struct place *place)
 {
 	struct object *found;
 
+	sc_order_overwritten(thread, place);
 	if (!(place->role & SV_ROLE_NEXT))
 		return;
 	found = sc_object_at(event->c);
@@ -402,6 +423,9 @@ static void other_events(const struct sv_event *event, struct thread *thread)
 	case SV_WORK_END:
 		hand_over(POINT_WORK, event->b, thread);
 		sc_leave_stack(thread);
+		break;
+	case SV_WORK_FLUSHED:
+		acquire(thread, *point_of(POINT_WORK, event->b));
 		break;
 	case SV_CPU_OFFLINE:
 		cpu_left(event);

@@ -17,6 +17,8 @@ static struct page *pages, **matched;
 static uint32_t *out_in;      /* by page: the run in which it is handed out, 0 */
 static uint32_t *owner_moved; /* by frame: number of its last change of owner + 1 ... */
 static uint32_t *owner_run;   /* ... in this run */
+static uint32_t n_owned;      /* frames that have one */
+static bool *is_frame_owned;
 static uint64_t first_page, n_pages;
 static uint64_t online;
 static uint32_t entry_strings[ENTRIES];
@@ -44,12 +46,13 @@ bool sc_pages_reset(void)
 	matched = sc_map_zeroed(n_pages * sizeof(struct page *));
 	owner_moved = sc_map_zeroed(FRAMES * sizeof(*owner_moved));
 	owner_run = sc_map_zeroed(FRAMES * sizeof(*owner_run));
-	return pages && matched && out_in && sc_pending && sc_touched && owner_moved && owner_run;
+	is_frame_owned = sc_map_zeroed(FRAMES * sizeof(*is_frame_owned));
+	return pages && matched && out_in && sc_pending && sc_touched && owner_moved && owner_run && is_frame_owned;
 }
 
 void sc_pages_begin(void)
 {
-	sc_n_pending = sc_n_touched = sc_n_mappings = n_cached = 0;
+	sc_n_pending = sc_n_touched = sc_n_mappings = n_cached = n_owned = 0;
 	online = 0;
 	for (int cpu = 0; cpu < SV_CPUS; cpu++) {
 		if (cpu >= SCREEN_CPUS && sv_config.possible[cpu])
@@ -455,7 +458,19 @@ static bool is_in_mapping(const struct page *page)
 	return false;
 }
 
-/* A PTE that is present belongs to a mapping that a caller has. */
+int64_t sc_mapped_pages(uint64_t start, uint64_t end)
+{
+	int64_t mapped = 0;
+
+	for (uint64_t n = start; n < end; n++) {
+		const struct page *page = known_page(n);
+
+		mapped += page && page->frame != UINT64_MAX;
+	}
+	return mapped;
+}
+
+/* A PTE that is present belongs to a mapping that a caller has; all of the direct map is there; no frame is lost. */
 void sc_pages_at_rest(void)
 {
 	for (uint32_t n = 0; n < sc_n_touched; n++) {
@@ -464,7 +479,11 @@ void sc_pages_at_rest(void)
 		if (page->frame != UINT64_MAX && page->number >= sc_setup.window_start &&
 		    page->number < sc_setup.window_end && !is_in_mapping(page))
 			flag(SV_FLAG_LEAK);
+		if (page->frame == UINT64_MAX && page->number < sc_setup.window_start)
+			flag(SV_FLAG_LEAK);
 	}
+	if (n_owned)
+		flag(SV_FLAG_LEAK);
 }
 
 /* ---------------------------------------------------------------- events */
@@ -475,6 +494,10 @@ static void owner_changed(uint32_t number, const struct sv_event *event)
 		flag(SV_FLAG_STRAY);
 		return;
 	}
+	if (owner_run[event->a] != sc_run)
+		is_frame_owned[event->a] = false;
+	n_owned += (event->c != 0) - is_frame_owned[event->a];
+	is_frame_owned[event->a] = event->c != 0;
 	owner_run[event->a] = sc_run;
 	owner_moved[event->a] = number + 1;
 }

@@ -233,6 +233,7 @@ void sc_race_access(uint32_t number, const struct sv_event *event, struct thread
 			plain_read(number, thread, place);
 		break;
 	case SV_WRITE:
+		sc_order_overwritten(thread, place);
 		if (!place->object->is_dead)
 			plain_write(number, thread, place);
 		break;
@@ -247,12 +248,10 @@ void sc_race_access(uint32_t number, const struct sv_event *event, struct thread
 		sc_order_stored(event, thread, place);
 		break;
 	default:
-		if (place->object->where != NOWHERE)
-			sc_order_before_atomic(thread, place);
+		sc_order_before_atomic(thread, place);
 		if (!place->object->is_dead)
 			marked_write(number, thread, place);
-		if (place->object->where != NOWHERE)
-			sc_order_after_atomic(thread, place);
+		sc_order_after_atomic(thread, place);
 		break;
 	}
 }

@@ -127,15 +127,22 @@ static void walk_tree(uint64_t root, uint32_t tree)
 	}
 }
 
-static void walk_pool(uint64_t head)
+static void walk_pool(const struct sv_screen_root *pool)
 {
-	uint64_t node = word_at(head);
+	uint64_t node = word_at(pool->address), previous = pool->address, n_there = 0;
 	const struct object *area;
 
-	for (uint32_t n = 0; n < WALK_MAX && node != head && (area = sc_object_at(node)); n++) {
+	for (; n_there < WALK_MAX && node != pool->address && (area = sc_object_at(node)); n_there++) {
 		add_area(area, SV_TREE_POOL);
+		if (word_at(node + 8) != previous)
+			flag(SV_FLAG_LIST);
+		previous = node;
 		node = word_at(node);
 	}
+	if (word_at(pool->address + 8) != previous)
+		flag(SV_FLAG_LIST);
+	if (pool->count && word_at(pool->count) != n_there)
+		flag(SV_FLAG_ACCOUNTING);
 }
 
 static void gather_areas(void)
@@ -143,7 +150,7 @@ static void gather_areas(void)
 	n_areas = 0;
 	for (uint32_t n = 0; n < sc_setup.n_roots; n++) {
 		if (sc_setup.roots[n].tree == SV_TREE_POOL)
-			walk_pool(sc_setup.roots[n].address);
+			walk_pool(sc_setup.roots + n);
 		else
 			walk_tree(sc_setup.roots[n].address, sc_setup.roots[n].tree);
 	}
@@ -167,15 +174,6 @@ static int64_t bits_used(const struct object *block)
 	return used;
 }
 
-static int64_t pages_mapped(int64_t start, const uint64_t *mapped, uint32_t n_mapped)
-{
-	int64_t inside = 0;
-
-	for (uint32_t n = 0; n < n_mapped; n++)
-		inside += (int64_t)mapped[n] >= start && (int64_t)mapped[n] < start + (int64_t)sc_setup.block_bits;
-	return inside;
-}
-
 /* Each page that some CPU may still translate lies in the dirty range. */
 static void audit_hull(const struct object *block, int64_t start)
 {
@@ -190,7 +188,7 @@ static void audit_hull(const struct object *block, int64_t start)
 	}
 }
 
-static void audit_block(const struct block *block, const uint64_t *mapped, uint32_t n_mapped)
+static void audit_block(const struct block *block)
 {
 	const struct object *object = block->object;
 	int64_t bits = sc_setup.block_bits, start = block_start(object);
@@ -210,7 +208,7 @@ static void audit_block(const struct block *block, const uint64_t *mapped, uint3
 		flag(SV_FLAG_ACCOUNTING);
 	if (sc_setup.block_used_map != SV_ABSENT && bits_used(object) != live)
 		flag(SV_FLAG_ACCOUNTING);
-	if (pages_mapped(start, mapped, n_mapped) > live)
+	if (sc_mapped_pages((uint64_t)start, (uint64_t)(start + bits)) > live)
 		flag(SV_FLAG_ACCOUNTING);
 	audit_hull(object, start);
 }
@@ -299,10 +297,9 @@ static void audit_lazy(void)
 
 void sc_audit(void)
 {
-	uint32_t n_objects, n_views, n_mapped;
+	uint32_t n_objects, n_views;
 	const struct object *objects = sc_objects_of_run(&n_objects);
 	const struct sv_object *views = sv_objects(&n_views);
-	const uint64_t *mapped = sv_mapped_pages(&n_mapped);
 
 	for (uint32_t n = 0; n < sc_setup.n_queue_heads; n++)
 		walk_queue(sc_setup.queue_heads[n]);
@@ -311,11 +308,9 @@ void sc_audit(void)
 	gather_areas();
 	for (uint32_t n = 0; n < n_objects; n++)
 		if (objects[n].block && objects[n].block->is_indexed)
-			audit_block(objects[n].block, mapped, n_mapped);
+			audit_block(objects[n].block);
 	audit_space(objects, n_objects);
 	audit_objects(objects, n_objects, views);
 	audit_lazy();
 	sc_pages_at_rest();
-	if (sv_frames_owned() || sv_direct_map_holes())
-		flag(SV_FLAG_LEAK);
 }

@@ -87,6 +87,8 @@ struct place {
 	uint32_t plain_write, marked_writes, plain_reads, marked_reads;
 	uint32_t last;	/* of its atomic operations: the thread that made the last one, its clock then */
 	int32_t *clock; /* NULL: there was none */
+	int32_t *released;   /* what the last store there published, NULL: nothing */
+	uint32_t releaser;   /* thread whose store that is, while it is still to come; NOWHERE: it is done */
 };
 
 struct access {
@@ -178,6 +180,7 @@ void sc_layout_begin(void); /* of a run */
 /* The object that holds an address; NULL: none. */
 struct object *sc_object_at(uint64_t address);
 struct object *sc_objects_of_run(uint32_t *n); /* the engine's, without globals */
+bool sc_is_nothing(const struct object *object); /* what addresses in no object are in */
 struct lock *sc_lock_find(uint64_t address);
 
 #define SLOTS 65536
@@ -192,7 +195,7 @@ static inline uint32_t slot_of(uint64_t address)
 	return (uint32_t)(address >> 3 ^ address >> 17) % SLOTS;
 }
 
-/* The place of an access. Addresses in no object are all one place, as for Python's checks. */
+/* The place of an access. Addresses in no object are all one place, which is nobody's business. */
 static inline struct place *sc_place_find(uint64_t address)
 {
 	uint32_t at = slot_of(address);
@@ -217,6 +220,7 @@ void sc_pages_begin(void);
 void sc_ground(uint32_t number, const struct sv_event *event, struct thread *thread);
 struct page *sc_page(uint64_t number); /* NULL and flagged: outside both */
 void sc_pages_at_rest(void);
+int64_t sc_mapped_pages(uint64_t start, uint64_t end);
 /* Pages of the mappings that begin in [start, end), each rounded up to its order. */
 int64_t sc_live_pages(uint64_t start, uint64_t end);
 bool sc_is_mapping_start(uint64_t number);
@@ -253,8 +257,10 @@ void sc_order_thread(struct thread *thread); /* it is new */
 void sc_order(const struct sv_event *event, struct thread *thread);
 void sc_order_locked(const struct sv_event *event, struct thread *thread, struct lock *lock);
 void sc_order_unlocked(struct thread *thread, struct lock *lock);
+void sc_order_released(struct thread *thread, struct place *place);
+void sc_order_overwritten(const struct thread *thread, struct place *place);
 void sc_order_loaded(const struct sv_event *event, struct thread *thread, const struct place *place);
-void sc_order_stored(const struct sv_event *event, struct thread *thread, const struct place *place);
+void sc_order_stored(const struct sv_event *event, struct thread *thread, struct place *place);
 void sc_order_before_atomic(struct thread *thread, const struct place *place);
 void sc_order_after_atomic(struct thread *thread, struct place *place);
 void sc_order_forget(struct object *object);
