@@ -21,7 +21,7 @@ class PatchError(ConfigError):
 
 
 class BuildError(ConfigError):
-    """A kernel tree cannot be built. `details` has a line for each thing that is missing or wrong, with file and line."""
+    """A kernel tree cannot be built. `details`: a line for each thing that is missing or wrong, with file and line."""
 
     def __init__(self, message: str, details: tuple[str, ...] = ()) -> None:
         super().__init__(message)

@@ -105,7 +105,8 @@ class StateCheck(Check):
         pages = ""
         if target is not None and target.start >= 0:
             pages = f" of pages [{target.start:#x}, {target.start + self.state.block_bits:#x})"
-        return f"{class_name} {object_id >> 20}.{object_id & 0xFFFFF}{pages}"
+        element = f"[{object_id >> 40}]" if object_id >> 40 else ""
+        return f"{class_name} {object_id >> 20 & 0xFFFFF}.{object_id & 0xFFFFF}{element}{pages}"
 
 
 def ranges_of(pages: Iterable[int]) -> list[PageRange]:

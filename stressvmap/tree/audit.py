@@ -54,6 +54,7 @@ class Auditor:
         told += [_event(ev.AUDIT_VALUE, 0, name, value) for name, value in values]
         told += self._queues()
         told += self._blocks()
+        told += self._pools()
         areas = list(self._areas())
         told += [_event(ev.AUDIT_AREA, start, tree, end) for start, end, tree, _ in areas]
         told += self._left(areas)
@@ -145,13 +146,9 @@ class Auditor:
         for root, name in self.roots():
             for area in self._nodes(self._pointer(root)):
                 yield self._extent(area, name)
-        node = self.structs.get("vmap_node")
-        for start in self.vmap_nodes() if node is not None else ():
-            assert node is not None
-            for part in node.parts:
-                if _POOL_HEAD(part):
-                    for area in self._on_list(start + part[0]):
-                        yield self._extent(area, "pool")
+        for start, _, _ in self.pools():
+            for area in self._on_list(start):
+                yield self._extent(area, "pool")
 
     def roots(self) -> list[tuple[int, str]]:
         """The roots of the trees of areas: address, and the journal's name for the tree."""
@@ -168,6 +165,24 @@ class Auditor:
                     if part is not None:
                         found.append((start + part[0], tree))
         return found
+
+    def pools(self) -> list[tuple[int, str, int]]:
+        """Of each vmap_node (since v6.9) the lists of its pool, one a size: where the head lies, its name, the node."""
+        layout = self.structs.get("vmap_node")
+        if layout is None:
+            return []
+        heads = [(at, path) for at, path, kind in layout.parts if path.startswith("pool[") and kind == "list_head"]
+        return [(start + at, path, start) for start in self.vmap_nodes() for at, path in heads]
+
+    def _pools(self) -> Iterator[Event]:
+        for start, path, node in self.pools():
+            owner = self.decoder.object_at(node)
+            if owner is None or self._pointer(start) == start:
+                continue
+            count = path.removesuffix(".head") + ".len"
+            yield _event(ev.AUDIT_FIELD, owner.id, count, self._field(owner, count))
+            for area in self._on_list(start):
+                yield _event(ev.AUDIT_LISTED, area.id, path, owner.id)
 
     def vmap_nodes(self) -> list[int]:
         """Where the vmap_nodes lie: the array that `vmap_nodes` points to."""
@@ -260,9 +275,3 @@ class Auditor:
 
 def _event(kind: int, a: int, b: str, c: int) -> Event:
     return (kind, 0, 0, "", a, b, c)
-
-
-def _POOL_HEAD(part: tuple[int, str, str]) -> bool:
-    """Whether a part of a vmap_node is the list of one size class of its pool."""
-    _, path, kind = part
-    return path.startswith("pool[") and kind == "list_head"

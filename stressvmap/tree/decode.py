@@ -30,6 +30,10 @@ OBJECTS: Final = frozenset({ev.KFREE_RCU, ev.OBJECT_ALLOC, ev.OBJECT_FREE, ev.TR
 STATIC: Final = 0x80000
 """Objects of task 0 from this number on are the globals, by name: they were never allocated."""
 
+ELEMENT_SHIFT: Final = 40
+ELEMENT_MASK: Final = (1 << ELEMENT_SHIFT) - 1
+"""Of an array of structs each element is an object of its own: its number stands above the id of the allocation."""
+
 SHORT: Final = {
     "vmap_block": "vb",
     "vmap_block_queue": "vbq",
@@ -79,7 +83,9 @@ class Decoder:
         objects = [*self._globals]
         for view in views:
             type_name, layout = self.type_of(view.type, view.size)
-            objects.append(Object(view.address, view.address + view.size, view.id, type_name, layout))
+            size = view.size if layout is None or layout.size == 0 or view.size % layout.size else layout.size
+            for number, start in enumerate(range(view.address, view.address + view.size, size)):
+                objects.append(Object(start, start + size, view.id | number << ELEMENT_SHIFT, type_name, layout))
         objects.sort(key=lambda one: one.start)
         self._objects = objects
         self._starts = [one.start for one in objects]
@@ -185,7 +191,7 @@ class Decoder:
 
     def boot_events(self) -> list[Event]:
         """What exists from boot on, as allocations by task 0."""
-        return [(ev.OBJECT_ALLOC, 0, 0, "", one.id, one.type, 0) for one in self._objects if one.id >> 20 == 0]
+        return [(ev.OBJECT_ALLOC, 0, 0, "", one.id, one.type, 0) for one in self._objects if _is_of_boot(one.id)]
 
     def events(self, raw: bytes) -> list[Event]:
         """The journal of the run whose objects `begin` took in."""
@@ -249,6 +255,11 @@ class Decoder:
 
 _STRUCT: Final = re.compile(r"\bstruct (\w+)")
 _WORD: Final = re.compile(r"(\w*(?:map|mask|bits)\w*)\[(\d+)\]")
+
+
+def _is_of_boot(object_id: int) -> bool:
+    """Whether task 0 has allocated it, or it is a global."""
+    return not (object_id & ELEMENT_MASK) >> 20
 
 
 def _signed(value: int) -> int:

@@ -23,6 +23,8 @@ from elftools.elf.elffile import ELFFile
 from stressvmap.errors import HarnessError
 
 SCHEMA: Final = 1
+KERNEL_UNITS: Final = ("mm/", "lib/")
+"""How the names of the compile units begin that are the code under test."""
 INTEGER: Final = ""
 _TRANSPARENT: Final = frozenset(
     {"DW_TAG_typedef", "DW_TAG_const_type", "DW_TAG_volatile_type", "DW_TAG_atomic_type", "DW_TAG_restrict_type"}
@@ -160,7 +162,7 @@ def layout_of(library: Path) -> Layout:
     kept = library.with_name("layout.json")
     if kept.is_file():
         return Layout.load(kept)
-    layout = read_layout(library)
+    layout = read_layout(library, KERNEL_UNITS)
     partial = kept.with_name(f".{kept.name}.{os.getpid()}.part")
     layout.save(partial)
     partial.replace(kept)
@@ -168,7 +170,7 @@ def layout_of(library: Path) -> Layout:
 
 
 def read_layout(library: Path, units: tuple[str, ...] = ()) -> Layout:
-    """The layout of a library with debug info; of the compile units whose source's name ends in one of `units`, or of
+    """The layout of a library with debug info; of the compile units whose source's name begins with one of `units`, or of
     all. Raises HarnessError if it has no debug info.
     """
     with library.open("rb") as file:
@@ -177,7 +179,7 @@ def read_layout(library: Path, units: tuple[str, ...] = ()) -> Layout:
             raise HarnessError(f"{library}: has no debug info")
         reader = _Reader(elf.get_dwarf_info())
         for unit in reader.dwarf.iter_CUs():
-            if not units or _name(unit.get_top_DIE()).endswith(units):
+            if not units or _name(unit.get_top_DIE()).startswith(units):
                 reader.read(unit)
         return reader.layout()
 

@@ -162,14 +162,14 @@ bool sv_flush_work(struct work_struct *work)
 {
 	uint32_t name = name_of(work);
 	uint32_t wanted;
+	bool is_idle;
 
 	SV_SITE();
 	sv_might_sleep("flush_work");
 	sv_point(SV_WORK_END, 0, name);
 	sv_touch(SV_WORK_END, work, name);
 	wanted = work->started + work->is_pending;
-	if (wanted == work->ended)
-		return false;
+	is_idle = wanted == work->ended;
 	while ((int32_t)(work->ended - wanted) < 0) {
 		struct sv_waiter waiter = { .next = work->flushers, .task = sv_current };
 
@@ -184,7 +184,7 @@ bool sv_flush_work(struct work_struct *work)
 			sv_park();
 	}
 	sv_record(SV_WORK_FLUSHED, 0, name, 0);
-	return true;
+	return !is_idle;
 }
 
 void sv_workqueue_boot(void)
