@@ -12,7 +12,7 @@ OUT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help stress soak million test lint bench strategies replay-check shrink-study search-study explore-check mutants lock clean
+.PHONY: help stress soak million test trees test-tree lint bench strategies replay-check shrink-study search-study explore-check mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,15 @@ million: $(READY) ## a million schedules of v6.5 over every workload and strateg
 	@$(BIN)/stressvmap stress --config configs/million.toml
 	@$(BIN)/stressvmap stress --config configs/million.toml --workload seccomp-teardown --schedules 40000
 
-test: $(READY) ## run the test suite; ARGS="-k name" passes more to pytest
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+test: $(READY) ## run the test suite, but for what needs kernel trees; ARGS="-k name" passes more to pytest
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not trees" $(ARGS)
+
+trees: $(READY) ## fetch kernel sources for the tests by apt, into the cache (290 MB; resumes, checks)
+	@$(BIN)/stressvmap tree fetch
+
+test-tree: $(READY) ## run the tests that need kernel trees; says so, and passes, where none can be had
+	@$(BIN)/stressvmap tree fetch || { status=$$?; test $$status = 2 || test $$status = 4; } \
+		&& $(BIN)/python -m pytest -q -n 2 --dist worksteal -m trees -rs $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
