@@ -203,6 +203,7 @@ class Engine:
         steps_max: int = 200_000,
         cpus: int = 2,
         keeps_events: bool = True,
+        slots: int = 0,
     ) -> None:
         copy = library.with_name(f"{library.stem}-{os.getpid()}-{next(self._copies)}.so")
         shutil.copy(library, copy)
@@ -219,10 +220,12 @@ class Engine:
             getattr(lib, name).restype = ctypes.c_uint64
         config = _Config(abi=1, nr_possible=cpus, steps_max=steps_max, points_all=points_all)
         config.keeps_events = keeps_events
+        config.slots = slots
         for cpu in range(cpus):
             config.possible[cpu] = config.online[cpu] = 1
         self.config = config
-        assert lib.sv_boot(ctypes.byref(config)) == 0, self.error()
+        if lib.sv_boot(ctypes.byref(config)):
+            raise RuntimeError(self.error())
         names = (ctypes.c_char_p * 1000).in_dll(lib, "case_names")
         self.cases = {name.decode(): number for number, name in enumerate(iter(iter(names).__next__, None))}
 

@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -177,11 +178,12 @@ def test_a_run_begins_from_the_same_state_whatever_ran_before(engine: Engine) ->
         assert engine.journal() == journal, case
 
 
-def test_memory_stays_flat_over_many_runs(native: Engine) -> None:
-    def resident_kib() -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+def resident_kib() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
+
+def test_memory_stays_flat_over_many_runs(native: Engine) -> None:
     native.load(BUSY)
     native.lib.sv_engine_bench(ctypes.c_uint64(1_000), ctypes.c_uint64(1), 5)
     before = resident_kib()
@@ -206,6 +208,20 @@ def test_a_run_needs_a_program_of_its_own(native: Engine) -> None:
     native.run(TWO_WRITERS)
     assert native.lib.sv_run() == REASONS.index(INTERRUPTED)
     assert "no program is loaded" in native.error()
+
+
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        (1, "boot: NULL pointer dereference"),
+        (2, "boot: an endless loop"),
+        (3, "boot: a wait for another task, where there is none"),
+        (4, "boot: a BUG at boot"),
+    ],
+)
+def test_a_boot_that_goes_wrong_is_an_error(libraries: dict[str, Path], slots: int, message: str) -> None:
+    with pytest.raises(RuntimeError, match=f"^{message}$"):
+        Engine(libraries["native"], slots=slots)
 
 
 def test_a_library_boots_once(native: Engine) -> None:
@@ -293,10 +309,13 @@ def test_an_endless_loop_ends_the_run_and_the_next_is_as_new(engine: Engine, cas
 
 def test_an_endless_loop_of_accesses_that_are_no_points_ends_too(libraries: dict[str, Path]) -> None:
     marked = Engine(libraries["native"], points_all=False)
+    before = resident_kib()
     assert marked.run(Job([(0, [("loop_plain", 0)])])) == STEPS_MAX
+    assert resident_kib() > before + 50_000
     assert [event.name for event in marked.journal(last=2)] == ["runnable", "stopped"]
     assert marked.run(TWO_WRITERS) == DONE
     assert len(marked.journal()) < 10
+    assert resident_kib() < before + 30_000  # what that run needed is given back
 
 
 def test_many_short_runs_are_no_endless_loop(native: Engine) -> None:
@@ -320,6 +339,22 @@ def test_a_thread_or_a_child_process_that_runs_tasks_gets_the_same_protection(na
     if not child:
         os._exit(0 if is_safe() else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_crash_while_no_task_runs_is_whose_it_was_before(libraries: dict[str, Path]) -> None:
+    lines = [
+        "import ctypes, faulthandler, resource",
+        "from pathlib import Path",
+        "from tests.tree.engine_driver import Engine, Job",
+        "faulthandler.enable()",
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+        f"engine = Engine(Path({str(libraries['native'])!r}))",
+        "engine.run(Job([(0, [('overflow', 0)])]))",
+        "ctypes.string_at(0)",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGSEGV
+    assert b"Fatal Python error: Segmentation fault" in done.stderr
 
 
 def test_ctrl_c_while_a_task_runs_reaches_python_after_the_run(native: Engine) -> None:

@@ -190,8 +190,22 @@ static void daemon_body(void *unused)
 	sv_record(SV_WORK_END, 0, sv_string("work"), 0);
 }
 
+/* What a boot may do wrong, by the number of slots that it is told. */
+static void go_wrong(void)
+{
+	if (sv_config.slots == 1)
+		*(volatile int *)NULL = 1;
+	while (sv_config.slots == 2)
+		;
+	if (sv_config.slots == 3)
+		sv_park();
+	if (sv_config.slots == 4)
+		sv_bug("a BUG at boot");
+}
+
 void sv_shim_boot(void)
 {
+	go_wrong();
 	for (int cpu = 0; cpu < sv_nr_cpu_ids; cpu++)
 		if (sv_cpu_possible[cpu])
 			sv_spawn(INTERRUPT_TASK + cpu, "irq", cpu, interrupt, NULL, true, true);

@@ -175,7 +175,7 @@ bool sv_should_fail(const char *kind);
  * `zeroed`. An access to a dead object is recorded as dead_access, to bytes that nobody wrote as uninitialised; the
  * memory stays readable, as freed slab memory is.
  */
-void *sv_alloc(size_t size, const char *type, bool zeroed); /* recorded as object_alloc */
+void *sv_alloc(size_t size, const char *type, bool zeroed); /* recorded as object_alloc; NULL if there is no more */
 void sv_free(void *object, uint32_t how);		    /* recorded as object_free, c = how */
 bool sv_is_object(const void *address);			    /* whether it lies in an object that is alive */
 /* Tell of an access by the shim itself to a kernel object (a lock in a block): dead_access if it is dead. */
@@ -274,7 +274,11 @@ typedef int64_t (*sv_draw_fn)(uint32_t n);
 struct sv_step { uint32_t rank; uint32_t points; };
 struct sv_choice { uint32_t task; uint32_t points; };
 
-SV_EXPORT int sv_boot(const struct sv_config *config);	     /* once; 0, or -1 with sv_error() */
+/*
+ * Once; 0, or -1 with sv_error(). Installs handlers of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGVTALRM, which hand
+ * on what is not theirs: the library must stay loaded, and what else handles these be installed before.
+ */
+SV_EXPORT int sv_boot(const struct sv_config *config);
 SV_EXPORT const char *sv_error(void);
 SV_EXPORT int sv_load(const struct sv_program_task *tasks, uint32_t n_tasks, const struct sv_op *ops,
 		      const struct sv_fault *faults, uint32_t n_faults, const struct sv_migration *migrations,

@@ -4,7 +4,7 @@
 
 #include "internal.h"
 
-#define EVENTS_RESERVED ((size_t)1 << 30)
+#define EVENTS_RESERVED ((size_t)256 << 20)
 #define EVENTS_SPARE 65536 /* for what is recorded after a run was given up because the journal is full */
 #define EVENTS_KEPT ((size_t)16 << 20) /* bytes whose memory is not given back between runs */
 #define STRINGS 32768

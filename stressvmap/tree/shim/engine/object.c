@@ -17,7 +17,7 @@
 
 #define GRANULE 16
 #define ARENA_HINT ((uintptr_t)0x200000000000) /* above whatever the kernel's simulated addresses may be */
-#define ARENA_RESERVED ((size_t)1 << 30)
+#define ARENA_RESERVED ((size_t)256 << 20)
 #define KEPT ((size_t)8 << 20) /* bytes of the arena whose memory is not given back between runs */
 #define POISON 0x6b
 #define STATICS 4096
@@ -222,8 +222,10 @@ void *sv_alloc(size_t size, const char *type, bool zeroed)
 	struct sv_object *object;
 
 	sv_fill();
-	if (size > ARENA_RESERVED || !make_room(offset + taken))
+	if (size > ARENA_RESERVED || !make_room(offset + taken)) {
+		sv_append(task, SV_ALLOC_FAILED, 0, 0, sv_string(type), 0);
 		return NULL;
+	}
 	sv_arena_used += taken;
 	memset(arena.start + offset, zeroed ? 0 : POISON, granules * GRANULE);
 	shade(offset, offset + taken, true);
