@@ -91,6 +91,8 @@ class _Struct(ctypes.Structure):
     _fields_: ClassVar = [
         ("kind", _u32),
         ("size", _u32),
+        ("element", _u32),
+        ("pad", _u32),
         ("field_of", ctypes.POINTER(_u32)),
         ("role_of", ctypes.POINTER(ctypes.c_uint8)),
     ]
@@ -309,8 +311,9 @@ class Screen:
         known = self._by_layout.get((name, size))
         if known is not None:
             return known
-        told = _Struct(_KINDS.get(name, 0), size, None, None)
+        told = _Struct(_KINDS.get(name, 0), size, 0, 0, None, None)
         if layout is not None:
+            told.element = layout.size if 0 < layout.size < size and size % layout.size == 0 else 0
             told.field_of, told.role_of = self._bytes_of(Object(0, size, 0, name, layout))
         number = int(self._call("sv_screen_struct", ctypes.byref(told)))
         if number < 0:

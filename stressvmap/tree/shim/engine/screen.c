@@ -23,6 +23,10 @@ static uint32_t stamp;
 static uint32_t string_done, string_steps_max;
 static bool has_bug;
 
+/* Each journal begins with what boot did; most of that has nothing to say about a run. */
+#define BOOT_KEPT 4096
+static uint32_t n_boot, n_boot_kept, boot_kept[BOOT_KEPT]; /* events of boot, and those that count; 0: not known yet */
+
 /* ---------------------------------------------------------------- memory */
 
 void *sc_map_zeroed(size_t bytes)
@@ -73,6 +77,7 @@ int sv_screen_setup(const struct sv_screen_setup *setup)
 	sc_setup = *setup;
 	if (!taken)
 		taken = sc_map_zeroed(TAKEN_BYTES);
+	n_boot = 0;
 	string_done = sv_string("done");
 	string_steps_max = sv_string("steps-max");
 	if (!taken || !keep_arrays() || !sc_layout_reset() || !sc_pages_reset() || !sc_order_reset())
@@ -171,7 +176,7 @@ static void access(uint32_t number, const struct sv_event *event, struct thread 
 	struct place *place = sc_place_find(event->a);
 	bool is_read = event->kind == SV_READ || event->kind == SV_READ_ONCE;
 
-	if (unlikely(sc_is_nothing(place->object)))
+	if (unlikely(place->object == &sc_nothing))
 		return;
 	if (place->role & SV_ROLES && event->kind != SV_ATOMIC) {
 		if (is_read)
@@ -248,7 +253,7 @@ static void operation(uint32_t number, const struct sv_event *event, struct thre
 		sc_list_changed(event);
 		break;
 	case SV_RELEASE:
-		if (wants(SV_FLAG_RACE) && !sc_is_nothing(sc_place_find(event->a)->object))
+		if (wants(SV_FLAG_RACE) && sc_place_find(event->a)->object != &sc_nothing)
 			sc_order_released(thread, sc_place_find(event->a));
 		return;
 	case SV_FLUSH_ARGS:
@@ -289,32 +294,60 @@ static bool is_point(uint32_t kind)
 	       kind == SV_PTE_SET || kind == SV_PTE_CLEAR || kind == SV_TLB_INVALIDATE || kind == SV_TLB_READ;
 }
 
+static void one_event(uint32_t number, const struct sv_event *event, struct thread *thread)
+{
+	bool counts_points = sc_setup.limit_hold_points >= 0;
+
+	if (unlikely(counts_points) && event->kind != SV_UNLOCK)
+		thread->points += is_point(event->kind);
+	if (event->kind <= SV_ATOMIC) {
+		access(number, event, thread);
+	} else if (event->kind < SV_API_BEGIN) {
+		operation(number, event, thread);
+	} else if (event->kind == SV_API_END) {
+		is_over(number, event, thread);
+	} else {
+		sc_ground(number, event, thread);
+		if (event->kind == SV_API_BEGIN)
+			forget_visits(thread);
+		else if (wants(SV_FLAG_RACE))
+			sc_order(event, thread);
+	}
+	if (unlikely(counts_points) && event->kind == SV_UNLOCK)
+		thread->points++;
+}
+
+/* Boot's accesses come before everything, so no race has one; what the books need of them is kept. */
+static void learn_boot(void)
+{
+	uint32_t n = 0;
+
+	for (n_boot_kept = 0; n < sc_n_events && !sc_events[n].task; n++) {
+		const struct sv_event *event = sc_events + n;
+
+		if (event->kind <= SV_ATOMIC && !(sc_place_find(event->a)->role & SV_ROLES))
+			continue;
+		if (n_boot_kept == BOOT_KEPT)
+			return;
+		boot_kept[n_boot_kept++] = n;
+	}
+	n_boot = n;
+}
+
 static void pass(void)
 {
 	struct thread *thread = sc_thread(0);
+	bool is_as_known = n_boot && n_boot < sc_n_events && !sc_events[n_boot - 1].task && sc_events[n_boot].task;
+	uint32_t first = is_as_known ? n_boot : 0;
 
-	for (uint32_t number = 0; number < sc_n_events; number++) {
+	for (uint32_t n = 0; first && n < n_boot_kept; n++)
+		one_event(boot_kept[n], sc_events + boot_kept[n], thread);
+	for (uint32_t number = first; number < sc_n_events; number++) {
 		const struct sv_event *event = sc_events + number;
 
 		if (thread->task != event->task)
 			thread = sc_thread(event->task);
-		if (unlikely(sc_setup.limit_hold_points >= 0) && event->kind != SV_UNLOCK)
-			thread->points += is_point(event->kind);
-		if (event->kind <= SV_ATOMIC) {
-			access(number, event, thread);
-		} else if (event->kind < SV_API_BEGIN) {
-			operation(number, event, thread);
-		} else if (event->kind == SV_API_END) {
-			is_over(number, event, thread);
-		} else {
-			sc_ground(number, event, thread);
-			if (event->kind == SV_API_BEGIN)
-				forget_visits(thread);
-			else if (wants(SV_FLAG_RACE))
-				sc_order(event, thread);
-		}
-		if (unlikely(sc_setup.limit_hold_points >= 0) && event->kind == SV_UNLOCK)
-			thread->points++;
+		one_event(number, event, thread);
 	}
 }
 
@@ -343,6 +376,8 @@ uint64_t sv_screen(void)
 	sc_locks_begin();
 	pass();
 	stopped();
+	if (!n_boot && !(sc_flags & SV_FLAG_UNKNOWN))
+		learn_boot();
 	if (sc_setup.limits_double_count)
 		flag(SV_FLAG_LIMIT);
 	return sc_flags;

@@ -69,6 +69,8 @@ enum sv_role {
 struct sv_screen_struct {
 	uint32_t kind;
 	uint32_t size;
+	uint32_t element; /* of an array of structs: each is an object of its own; else 0 */
+	uint32_t pad;
 	const uint32_t *field_of;
 	const uint8_t *role_of;
 };

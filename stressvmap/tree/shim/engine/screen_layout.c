@@ -22,7 +22,7 @@
 #define UNKNOWN 256
 
 struct known_struct {
-	uint32_t kind, size;
+	uint32_t kind, size, element;
 	uint32_t *field_of;
 	uint8_t *role_of;
 };
@@ -49,7 +49,8 @@ static uint32_t n_places;
 static struct { uint64_t address; uint32_t run; uint32_t lock; } lock_slots[LOCK_SLOTS];
 static struct lock locks[LOCKS];
 static uint32_t n_locks;
-static struct object nothing; /* what addresses in no object are in */
+struct object sc_nothing;
+static struct object *last_found; /* if no other may lie in it */
 
 /* ---------------------------------------------------------------- told by Python */
 
@@ -77,7 +78,7 @@ int sv_screen_struct(const struct sv_screen_struct *one)
 
 	if (n_structs == STRUCTS || one->size > STRUCT_BYTES)
 		return -1;
-	*known = (struct known_struct){ .kind = one->kind, .size = one->size };
+	*known = (struct known_struct){ .kind = one->kind, .size = one->size, .element = one->element };
 	if (one->field_of) {
 		known->field_of = malloc(one->size * sizeof(*known->field_of));
 		known->role_of = malloc(one->size);
@@ -145,11 +146,6 @@ const struct sv_screen_unknown *sv_screen_unknown(uint32_t *n)
 	return unknown;
 }
 
-bool sc_is_nothing(const struct object *object)
-{
-	return object == &nothing;
-}
-
 static void ask(uint32_t is_lock, uint32_t a, uint32_t b, uint64_t address)
 {
 	flag(SV_FLAG_UNKNOWN);
@@ -167,8 +163,9 @@ void sc_layout_begin(void)
 		n_views = OBJECTS;
 	}
 	n_unknown = n_places = n_locks = 0;
-	nothing.run = sc_run;
-	nothing.where = NOWHERE;
+	sc_nothing.run = sc_run;
+	sc_nothing.where = NOWHERE;
+	last_found = NULL;
 }
 
 static struct object *begun(struct object *object)
@@ -180,7 +177,25 @@ static struct object *begun(struct object *object)
 	object->va_start = NO_VALUE;
 	object->indexed = object->listed = object->under_xa_lock = NULL;
 	object->block = NULL;
+	object->elements = NULL;
 	return object;
+}
+
+/* The element of an array of structs that holds an address; another object only in that it is known by `places`. */
+static struct object *element_at(struct object *array, uint64_t address)
+{
+	uint32_t n_elements = array->size / array->element_size;
+
+	if (!array->elements) {
+		array->elements = sc_take(n_elements * sizeof(*array));
+		if (!array->elements)
+			return array;
+		for (uint32_t n = 0; n < n_elements; n++) {
+			array->elements[n] = *array;
+			begun(array->elements + n);
+		}
+	}
+	return array->elements + (address - array->start) / array->element_size;
 }
 
 static struct object *object_number(uint32_t number)
@@ -196,6 +211,7 @@ static struct object *object_number(uint32_t number)
 	object->size = view->size;
 	object->where = type->is_used ? type->number : NOWHERE;
 	object->kind = type->is_used ? (uint8_t)structs[type->number].kind : SV_STRUCT_OTHER;
+	object->element_size = type->is_used ? structs[type->number].element : 0;
 	if (!type->is_used)
 		ask(0, view->type, view->size, view->address);
 	return begun(object);
@@ -236,6 +252,8 @@ struct object *sc_object_at(uint64_t address)
 
 	if (!address)
 		return NULL;
+	if (last_found && address - last_found->start < last_found->size)
+		return last_found->element_size ? element_at(last_found, address) : last_found;
 	while (low < high) {
 		uint32_t middle = (low + high) / 2;
 
@@ -248,7 +266,12 @@ struct object *sc_object_at(uint64_t address)
 	object = low ? object_number(low - 1) : NULL;
 	if (!object || (global && global->start > object->start))
 		object = global;
-	return object && address - object->start < object->size ? object : NULL;
+	else if (!n_globals || object->start + object->size <= globals[0].start ||
+		 object->start > globals[n_globals - 1].start)
+		last_found = object;
+	if (!object || address - object->start >= object->size)
+		return NULL;
+	return object->element_size ? element_at(object, address) : object;
 }
 
 /* ---------------------------------------------------------------- places */
@@ -296,7 +319,7 @@ struct place *sc_place_new(uint64_t address)
 	if (sc_slots[at].run == sc_run)
 		place = sc_slots[at].place;
 	else
-		place = add_place(first, object ? object : &nothing, offset, role);
+		place = add_place(first, object ? object : &sc_nothing, offset, role);
 	if (first != address && n_places + 1 < PLACES)
 		note_slot(address, place);
 	return sc_places + place;
@@ -311,7 +334,7 @@ static struct lock *add_lock(uint64_t address)
 	const struct known_class *known;
 	uint32_t offset = object ? (uint32_t)(address - object->start) : 0;
 
-	*lock = (struct lock){ .address = address, .run = sc_run, .object = object ? object : &nothing };
+	*lock = (struct lock){ .address = address, .run = sc_run, .object = object ? object : &sc_nothing };
 	lock->places = lock->object->places;
 	if (!object || object->where == NOWHERE) {
 		flag(object ? SV_FLAG_UNKNOWN : SV_FLAG_STRAY);

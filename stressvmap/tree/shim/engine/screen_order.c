@@ -271,7 +271,7 @@ void sc_order_loaded(const struct sv_event *event, struct thread *thread, const 
 		acquire(thread, place->released);
 	if (!(place->role & SV_ROLE_NEXT))
 		return;
-	found = sc_object_at(event->c);
+	found = event->c == event->a ? place->object : sc_object_at(event->c); /* an empty list points to itself */
 	if (found)
 		acquire(thread, found->listed);
 }

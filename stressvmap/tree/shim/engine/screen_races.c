@@ -100,7 +100,9 @@ static uint32_t hash_of(const struct sv_race *race)
 static void raced(uint32_t first, uint32_t number, const struct thread *thread, const struct place *place)
 {
 	const struct access *access = accesses + first;
-	struct sv_race race = { .where = place->object->where, .offset = place->offset };
+	uint32_t element = place->object->element_size;
+	struct sv_race race = { .where = place->object->where,
+				.offset = element ? place->offset % element : place->offset };
 	uint32_t at, known;
 
 	set_side(&race, 0, first, access->call, access->locks);

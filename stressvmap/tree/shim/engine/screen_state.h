@@ -45,6 +45,8 @@ struct object {
 	int64_t va_start;   /* of a vmap_area: page last written; NO_VALUE */
 	int32_t *indexed, *listed, *under_xa_lock; /* clocks handed over; NULL */
 	struct block *block;
+	struct object *elements; /* of an array of structs, each an object of its own; NULL */
+	uint32_t element_size;
 };
 
 struct visit {
@@ -180,7 +182,7 @@ void sc_layout_begin(void); /* of a run */
 /* The object that holds an address; NULL: none. */
 struct object *sc_object_at(uint64_t address);
 struct object *sc_objects_of_run(uint32_t *n); /* the engine's, without globals */
-bool sc_is_nothing(const struct object *object); /* what addresses in no object are in */
+extern struct object sc_nothing; /* what addresses in no object are in */
 struct lock *sc_lock_find(uint64_t address);
 
 #define SLOTS 65536
