@@ -21,7 +21,9 @@ class PatchError(ConfigError):
 
 
 class BuildError(ConfigError):
-    """A kernel tree cannot be built. `details`: a line for each thing that is missing or wrong, with file and line."""
+    """A kernel tree cannot be built, or a patch does not apply. `details`: a line for each thing that is missing or
+    wrong, with file and line; or the lines of the hunk.
+    """
 
     def __init__(self, message: str, details: tuple[str, ...] = ()) -> None:
         super().__init__(message)

@@ -35,8 +35,8 @@ class Scenario:
     window_blocks: int = 24
     """Size of the vmalloc window [VMALLOC_START, VMALLOC_END), in blocks."""
     lazy_max: int = 24
-    """lazy_max_pages(): lazily freed pages above which the drain work is queued; 0: the kernel's formula for the
-    CPUs online.
+    """lazy_max_pages() with the CPUs online at the start: lazily freed pages above which the drain work is queued. It
+    follows the CPUs that come and go as the kernel's formula does; 0: that formula itself.
     """
     tasks_per_cpu: int = 1
     operations: int = 10

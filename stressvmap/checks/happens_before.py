@@ -8,8 +8,8 @@ Edges, release to acquire:
 
 - a lock's unlock, to the next lock of it;
 - SLOT_PUT, to the SLOT_TAKE of that slot;
-- WORK_QUEUE to WORK_BEGIN, and WORK_END to the next WORK_BEGIN of that work, which never runs twice at a time, and
-  to each WORK_FLUSHED of it;
+- WORK_QUEUE to WORK_BEGIN, and WORK_END to the next WORK_BEGIN of that work, which never runs twice at a time, and to
+  each WORK_FLUSHED (flush_work) after it;
 - IPI_SEND to the invalidation by that CPU's interrupt, and from there to the initiator's FLUSH_END;
 - the store that puts an object into an xarray (rcu_assign_pointer inside), to each look-up that finds it; stores and
   erases of one xarray among each other (xa_lock);
@@ -120,6 +120,8 @@ class HappensBefore:
         self._locks: dict[int, dict[int | str, tuple[int, Clock]]] = {}
         self._points: dict[tuple[str, int | str], Clock] = {}
         """Hand-overs that belong to no object: slots, works, hotplug, answered flushes."""
+        self._works_over: dict[int | str, Clock] = {}
+        """By work: the end of its last run."""
         self._indexed: dict[int, Clock] = {}
         self._listed: dict[int, Clock] = {}
         self._times_listed: dict[int, int] = {}
@@ -154,7 +156,7 @@ class HappensBefore:
             ev.SLOT_TAKE: self.on_slot_take,
             ev.WORK_QUEUE: self.on_work_queue,
             ev.WORK_BEGIN: self.on_work_begin,
-            ev.WORK_END: self.on_work_queue,
+            ev.WORK_END: self.on_work_end,
             ev.WORK_FLUSHED: self.on_work_flushed,
             ev.IPI_SEND: self.on_ipi_send,
             ev.TLB_INVALIDATE: self.on_tlb_invalidate,
@@ -271,8 +273,13 @@ class HappensBefore:
     def on_work_begin(self, number: int, event: Event) -> None:
         self._take(("work", event[5]), self.thread(event[1]))
 
+    def on_work_end(self, number: int, event: Event) -> None:
+        thread = self.thread(event[1])
+        self._works_over[event[5]] = self.release(thread)
+        self._hand_over(("work", event[5]), thread)
+
     def on_work_flushed(self, number: int, event: Event) -> None:
-        clock = self._points.get(("work", event[5]))
+        clock = self._works_over.get(event[5])
         if clock is not None:
             self.acquire(self.thread(event[1]), clock)
 

@@ -20,7 +20,6 @@ from stressvmap.ranges import PAGE_SHIFT, PageRange
 Json = dict[str, Any]
 
 _OBJECT_SHIFT: Final = 20
-_OBJECT_NUMBER: Final = (1 << _OBJECT_SHIFT) - 1
 _ADDRESS_MASK: Final = (1 << 64) - 1
 
 _RANGE_KINDS: Final = frozenset({ev.FLUSH_ARGS, ev.UNMAP_BEGIN, ev.UNMAP_END, ev.TLB_INVALIDATE, ev.FLUSH_BEGIN,
@@ -155,7 +154,7 @@ class _Words:
     def _object(self, number: int) -> str:
         if not number:
             return "NULL"
-        return f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & _OBJECT_NUMBER}"
+        return f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & ((1 << _OBJECT_SHIFT) - 1)}"
 
     @property
     def object(self) -> str:
@@ -167,7 +166,7 @@ class _Words:
 
     @property
     def b_object(self) -> str:
-        return f"{self.b or 'object'} {self.a >> _OBJECT_SHIFT}.{self.a & _OBJECT_NUMBER}"
+        return f"{self.b or 'object'} {self.a >> _OBJECT_SHIFT}.{self.a & ((1 << _OBJECT_SHIFT) - 1)}"
 
     @property
     def field(self) -> str:
@@ -501,7 +500,7 @@ def _slice_name(end_kind: int, b: int | str) -> str:
 
 def _hold_name(event: Event) -> str:
     inside = event[4]
-    return f"{event[5]} {inside >> _OBJECT_SHIFT}.{inside & _OBJECT_NUMBER}" if inside else str(event[5])
+    return f"{event[5]} {inside >> _OBJECT_SHIFT}.{inside & ((1 << _OBJECT_SHIFT) - 1)}" if inside else str(event[5])
 
 
 def _track_names(journal: Journal, tasks: Iterable[int], cpus: Iterable[int]) -> Iterator[Json]:

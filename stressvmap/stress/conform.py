@@ -114,8 +114,13 @@ def seen_from_outside(journal: Journal) -> list[tuple[str, ...]]:
 
 
 def at_rest(journal: Journal) -> list[tuple[str, ...]]:
-    """Of the last audit: the address space by tree, adjacent areas of one tree taken as one."""
-    areas = sorted((event[4], event[6], str(event[5])) for event in journal.events if event[0] == ev.AUDIT_AREA)
+    """Of the last audit: the window's address space by tree, adjacent areas of one tree taken as one."""
+    first, last = journal.header["window"]
+    areas = sorted(
+        (max(event[4], first), min(event[6], last), str(event[5]))
+        for event in journal.events
+        if event[0] == ev.AUDIT_AREA
+    )
     merged: list[tuple[int, int, str]] = []
     for start, end, tree in areas:
         if merged and merged[-1][1] == start and merged[-1][2] == tree and tree in ("free", "lazy"):

@@ -140,15 +140,18 @@ def _make(made: Plan, folder: Path) -> None:
         "name": made.name,
         "origin": made.sources.origin,
         **made.inputs,
-        "notes": list(_notes(made)),
+        "notes": [*made.patched.notes, *_warnings(log)],
         "library_sha256": cache.sha256_of(folder / cache.LIBRARY),
     }
     (folder / cache.LOG_FILE).write_text(log, encoding="utf-8")
     (folder / cache.BUILD_FILE).write_text(json.dumps(build, indent=1) + "\n", encoding="utf-8")
 
 
-def _notes(made: Plan) -> Iterable[str]:
-    yield from made.patched.notes
+def _warnings(log: str) -> Iterable[str]:
+    """One note for all that the compiler warned of; the log has them."""
+    warnings = [line for line in log.splitlines() if ": warning: " in line]
+    if warnings:
+        yield f"the compiler warns of {_count(len(warnings), 'thing')} ({cache.LOG_FILE}): {warnings[0]}"
 
 
 def _build_error(made: Plan, log: str) -> BuildError:

@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +34,7 @@ SOURCE: Final = "source"
 SCHEMA: Final = 1
 _SCRATCH: Final = ".scratch-"
 _SCRATCH_SECONDS: Final = 3600
+_DIGEST_GIVEN_MIN: Final = 6
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -153,11 +154,11 @@ def kept_object(key: str) -> bytes | None:
 
 
 def keep_object(key: str, content: bytes) -> None:
-    """Keep an object file for other builds; one that is there already, but damaged, gives way."""
+    """Keep an object file for other builds, if that can be done; one that is there already, but damaged, gives way."""
     entry = objects() / key
     if entry.exists() and kept_object(key) is None:
         shutil.rmtree(entry, ignore_errors=True)
-    with making(entry) as made:
+    with suppress(OSError), making(entry) as made:
         (made / hashlib.sha256(content).hexdigest()).write_bytes(content)
 
 
@@ -197,23 +198,30 @@ def clean(names: tuple[str, ...] = (), *, with_sources: bool = False) -> list[tu
     if names:
         built = built_trees()
         for name in names:
-            fitting = [tree.folder for tree in built if name == tree.name or tree.digest.startswith(name or "-")]
+            is_digest = len(name) >= _DIGEST_GIVEN_MIN
+            fitting = [
+                tree.folder for tree in built if name == tree.name or (is_digest and tree.digest.startswith(name))
+            ]
             if not fitting:
                 raise ConfigError(f"{name}: no built tree has this name or digest; `tree list` shows them")
             doomed += fitting
     else:
-        doomed += [*_entries(trees()), *_entries(objects())]
+        doomed += _entries(trees())
     if with_sources:
         doomed += _entries(sources())
-    removed = []
-    for entry in dict.fromkeys(doomed):
-        size = size_bytes(entry)
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-        removed.append((entry, size))
-    return removed
+    removed = [(entry, _remove(entry)) for entry in dict.fromkeys(doomed)]
+    shared = 0 if names else sum(_remove(entry) for entry in _entries(objects()))
+    return removed + ([(objects(), shared)] if shared else [])
+
+
+def _remove(entry: Path) -> int:
+    """Remove a file or a folder; the bytes it had."""
+    size = size_bytes(entry)
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
+    return size
 
 
 def _entries(place: Path) -> list[Path]:

@@ -170,8 +170,8 @@ def layout_of(library: Path) -> Layout:
 
 
 def read_layout(library: Path, units: tuple[str, ...] = ()) -> Layout:
-    """The layout of a library with debug info; of the compile units whose source's name begins with one of `units`, or of
-    all. Raises HarnessError if it has no debug info.
+    """The layout of a library with debug info: of the compile units whose source's name begins with one of `units`, or
+    of all. Raises HarnessError if it has no debug info.
     """
     with library.open("rb") as file:
         elf = ELFFile(file)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from stressvmap.errors import ConfigError
+from stressvmap.errors import BuildError, ConfigError
 
 _HUNK: Final = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _FAILED: Final = re.compile(r"^Hunk #(\d+) (?:FAILED|ignored) at (\d+)", re.MULTILINE)
@@ -178,7 +178,7 @@ def _apply_one(files: dict[str, bytes], change: FileChange, patch: Path) -> None
         if done.returncode == 0:
             files[change.name] = target.read_bytes()
             return
-    raise ConfigError(_failure(change, before or b"", done.stdout.decode("utf-8", "replace"), patch))
+    raise _failure(change, before or b"", done.stdout.decode("utf-8", "replace"), patch)
 
 
 def _run_patch(target: Path, section: bytes, patch: Path) -> subprocess.CompletedProcess[bytes]:
@@ -196,8 +196,8 @@ def _run_patch(target: Path, section: bytes, patch: Path) -> subprocess.Complete
         raise ConfigError(f"--patch {patch}: there is no `patch` program; see `stressvmap tree doctor`") from None
 
 
-def _failure(change: FileChange, before: bytes, said: str, patch: Path) -> str:
-    """One line: which hunk, and where the file differs from what it expects."""
+def _failure(change: FileChange, before: bytes, said: str, patch: Path) -> BuildError:
+    """Which hunk, and where the file differs from what it expects; in detail, the hunk itself."""
     has = before.decode("utf-8", "replace").split("\n")
     failed = _FAILED.search(said)
     number = int(failed[1]) if failed else 1
@@ -205,11 +205,11 @@ def _failure(change: FileChange, before: bytes, said: str, patch: Path) -> str:
     hunk = change.hunks[min(number, len(change.hunks)) - 1]
     told = f"--patch {patch}: hunk {number} of {len(change.hunks)} does not apply to {change.name}"
     if "previously applied" in said:
-        return f"{told}: it is applied already ({hunk.lines[0]})"
+        return BuildError(f"{told}: it is applied already ({hunk.lines[0]})", hunk.lines)
     for offset, wanted in enumerate(hunk.old_lines()):
         line = at + offset
         there = has[line - 1] if 0 < line <= len(has) else None
         if there != wanted:
             shown = "the end of the file" if there is None else repr(there.strip())
-            return f"{told}:{line}: expected {wanted.strip()!r}, there is {shown} ({hunk.lines[0]})"
-    return f"{told}: {' '.join(said.split())}"
+            return BuildError(f"{told}:{line}: expected {wanted.strip()!r}, there is {shown}", hunk.lines)
+    return BuildError(f"{told}: {' '.join(said.split())}", hunk.lines)

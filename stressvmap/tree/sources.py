@@ -19,7 +19,7 @@ import re
 import subprocess
 import tarfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,7 @@ TREE_HEADERS: Final = frozenset(words[0] for words in _listed("whitelist.txt"))
 MAKEFILE: Final = "Makefile"
 _NEEDED: Final = (MAKEFILE, *C_FILES)
 _VERSION_LINE: Final = re.compile(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(\S*)", re.MULTILINE)
+_HEADER_FOLDERS: Final = ("include/", "arch/x86/include/", "include/uapi/", "arch/x86/include/uapi/")
 _HEADER: Final = re.compile(r"(?:(?:include|arch/x86/include)/.+|(?:mm|lib)/[^/]+)\.h\Z")
 _NAMES_FILE: Final = ".header-names"
 _FILE_BYTES_MAX: Final = 8 << 20
@@ -69,17 +70,14 @@ class Sources:
     """"6.1.192", as the tree's Makefile says."""
     files: Mapping[str, bytes]
     """Path in the tree to content: the candidates."""
-    header_names: Collection[str]
-    """Paths of all headers of the tree, so that "the shim lacks it" and "there is no such header" can be told apart."""
+    header_names: Container[str]
+    """Paths of headers that the tree has: "the shim lacks it" and "there is no such header" are not the same."""
 
     def has_header(self, name: str) -> bool:
-        """Whether the tree has a file for `#include <name>`, for whatever architecture."""
-        if name.startswith("generated/") or f"include/{name}" in self.header_names:
-            return True
-        if not name.startswith("asm/"):
-            return False
-        generic = name.replace("asm/", "asm-generic/", 1)
-        return f"include/{generic}" in self.header_names or f"arch/x86/include/{name}" in self.header_names
+        """Whether the tree has a file for `#include <name>`, in the folders where a kernel's build looks."""
+        names = [name, name.replace("asm/", "asm-generic/", 1)] if name.startswith("asm/") else [name]
+        is_generated = name.startswith("generated/")
+        return is_generated or any(folder + one in self.header_names for folder in _HEADER_FOLDERS for one in names)
 
 
 def is_candidate(name: str) -> bool:
@@ -134,23 +132,24 @@ def _release(makefile: bytes, path: str) -> str:
 # -- a folder ----------------------------------------------------------------------------------------------
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, bytes], frozenset[str]]:
+def _read_folder(folder: Path) -> tuple[dict[str, bytes], Container[str]]:
     files = {}
     for name in (*_NEEDED, *sorted(TREE_HEADERS)):
         path = folder / name
         if path.is_file():
             _check_size(path.stat().st_size, name)
             files[name] = path.read_bytes()
-    return files, frozenset(_header_names(folder))
+    return files, _FilesOf(folder)
 
 
-def _header_names(folder: Path) -> Iterable[str]:
-    for top in (folder / "include", folder / "arch/x86/include"):
-        for place, _folders, names in os.walk(top):
-            inside = os.path.relpath(place, folder)
-            yield from (f"{inside}/{name}" for name in names if name.endswith(".h"))
-    for inside in ("mm", "lib"):
-        yield from (f"{inside}/{path.name}" for path in (folder / inside).glob("*.h"))
+@dataclass(frozen=True, slots=True)
+class _FilesOf:
+    """The paths of all files in a folder."""
+
+    folder: Path
+
+    def __contains__(self, name: object) -> bool:
+        return (self.folder / str(name)).is_file()
 
 
 def _check_size(size: int, name: str) -> None:
@@ -161,7 +160,7 @@ def _check_size(size: int, name: str) -> None:
 # -- a git revision ----------------------------------------------------------------------------------------
 
 
-def _read_git(folder: Path, revision: str, path: str) -> tuple[dict[str, bytes], frozenset[str]]:
+def _read_git(folder: Path, revision: str, path: str) -> tuple[dict[str, bytes], Container[str]]:
     said = _git(folder, path, "rev-parse", "--show-toplevel", is_allowed_to_fail=True)
     if said is None:
         raise ConfigError(f"{PREFIX}{path}: {folder} is not a git work tree, so it has no revision {revision!r}")
@@ -217,7 +216,7 @@ def _git_environment() -> dict[str, str]:
 # -- an archive --------------------------------------------------------------------------------------------
 
 
-def _read_archive(archive: Path, say: Callable[[str], None]) -> tuple[dict[str, bytes], frozenset[str]]:
+def _read_archive(archive: Path, say: Callable[[str], None]) -> tuple[dict[str, bytes], Container[str]]:
     kept = cache.extractions() / _archive_key(archive)
     if not kept.is_dir():
         say(f"reading {archive}, once")

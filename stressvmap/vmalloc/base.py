@@ -130,6 +130,7 @@ class Vmalloc:
         self.VMALLOC_START = geometry.window_start_page << PAGE_SHIFT
         self.VMALLOC_END = geometry.window_end_page << PAGE_SHIFT
         self.lazy_max = geometry.lazy_max
+        self._online_bits = len(machine.online).bit_length()
         self.vmap_purge_lock = DEFINE_MUTEX(machine, "vmap_purge_lock")
         self.vmap_init_trees()
         self.vmap_lazy_nr = AtomicLong(machine, "vmap_lazy_nr")
@@ -197,12 +198,13 @@ class Vmalloc:
 
     def lazy_max_pages(self) -> int:
         """mm/vmalloc.c:lazy_max_pages: pages that may be lazily freed before the drain; re-evaluated at each call,
-        by the CPUs online.
+        by the CPUs online. A scenario's own is meant for those online at the start, and follows them likewise.
         """
-        if self.lazy_max:
-            return self.lazy_max
         self.machine.runtime.note(("online",), LOOKS)
-        return len(self.machine.online).bit_length() * ((32 << 20) // PAGE_SIZE)
+        bits = len(self.machine.online).bit_length()
+        if self.lazy_max:
+            return self.lazy_max * bits // self._online_bits
+        return bits * ((32 << 20) // PAGE_SIZE)
 
     def register_vmap_purge_notifier(self, notifier: Callable[[], int]) -> None:
         """Add to vmap_notify_list: called when address space is exhausted, returns the pages it freed."""

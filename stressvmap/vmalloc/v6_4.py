@@ -25,7 +25,7 @@ from stressvmap.kernel.lists import (
     list_for_each_entry_safe,
 )
 from stressvmap.kernel.locks import SpinLock
-from stressvmap.kernel.slab import kmalloc, kmem_cache_alloc
+from stressvmap.kernel.slab import KMALLOC, kmalloc, kmem_cache_alloc
 from stressvmap.kernel.xarray import XArray
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.vmalloc.base import (
@@ -474,11 +474,24 @@ class V6_4(Vmalloc):
         area.addr, area.size, area.flags = va.va_start, va.va_end - va.va_start, vm_flags
         with self.vmap_area_lock:
             va.vm = area
+        if not self.get_page_array(area):
+            return 0
         area.pages = [self.kernel.frames.alloc() for _ in range(size >> PAGE_SHIFT)]
         if self.memory.vmap_pages_range_noflush(area.addr, area.pages) < 0:
             self.vfree(area.addr)
             return 0
         return area.addr
+
+    def get_page_array(self, area: VmStruct) -> bool:
+        """mm/vmalloc.c:__vmalloc_area_node (v6.4): memory for area->pages, which nobody else sees; without it the area
+        goes again (free_vm_area).
+        """
+        self.machine.might_sleep(KMALLOC)
+        if not self.machine.should_fail(KMALLOC):
+            return True
+        self.remove_vm_area(area.addr)
+        area.kfree()
+        return False
 
     @kernel_function
     def remove_vm_area(self, addr: int) -> VmStruct | None:

@@ -407,6 +407,8 @@ class VmapNodes(V6_5):
         if isinstance(va, int):
             area.kfree()
             return 0
+        if not self.get_page_array(area):
+            return 0
         area.pages = [self.kernel.frames.alloc() for _ in range(size >> PAGE_SHIFT)]
         if self.memory.vmap_pages_range_noflush(area.addr, area.pages) < 0:
             self.vfree(area.addr)

@@ -136,6 +136,12 @@ def by_flush_of_a_work(j: Recording) -> None:
     j.add(ev.WORK_FLUSHED, 2, 0, "vmap_nodes[0].purge_work")
 
 
+def by_waiting_for_work(j: Recording) -> None:
+    j.add(ev.WORK_END, 1, 0, "vn->purge_work")
+    j.add(ev.WORK_BEGIN, 3, 0, "vn->purge_work")  # by the time the waiter runs, another run may be under way
+    j.add(ev.WORK_FLUSHED, 2, 0, "vn->purge_work")
+
+
 def by_atomic(j: Recording) -> None:
     access(j, 1, ev.ATOMIC, 8)
     access(j, 2, ev.ATOMIC, 8)
@@ -189,6 +195,7 @@ ORDERS = (
     by_work,
     by_work_after_work,
     by_flush_of_a_work,
+    by_waiting_for_work,
     by_atomic,
     by_xarray,
     by_xarray_lock,

@@ -29,7 +29,7 @@ from stressvmap.runtime.task import Task
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ROOT / "stressvmap/tree/shim/engine"
 PROGRAMS: Final = Path(__file__).parent / "programs"
-COMPILER: Final = shutil.which("gcc") or shutil.which("cc")
+COMPILER: Final = shutil.which("gcc") or shutil.which("clang")
 REASONS: Final = (DONE, DEADLOCK, STEPS_MAX, INTERRUPTED)
 CPUS: Final = 256
 FIRST: Final = 0
@@ -38,7 +38,12 @@ LAST: Final = (1 << 32) - 1
 ACCESSES: Final = (events.READ, events.WRITE, events.READ_ONCE, events.WRITE_ONCE, events.ATOMIC)
 
 FLAGS: Final = ("-std=gnu11", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror")
-INSTRUMENTED: Final = ("-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-Wno-infinite-recursion")
+INSTRUMENTED: Final = ("-fsanitize=thread", "-Wno-infinite-recursion")
+OF_GCC: Final = ("--param=tsan-distinguish-volatile=1",)
+OF_CLANG: Final = (
+    *("-mllvm", "-tsan-distinguish-volatile=1"),
+    *("-mllvm", "-tsan-instrument-read-before-write=1"),  # without it clang tells of `x += 1` as a write alone
+)
 KERNEL_SECTIONS: Final = (".text=ktext", ".text.unlikely=ktext", ".data=kdata", ".bss=kbss,alloc,load,data,contents")
 
 
@@ -78,7 +83,8 @@ def _compile(folder: Path, flags: Sequence[str], source: Path, name: str = "") -
 
 
 def _compile_kernel(folder: Path) -> Path:
-    plain = _compile(folder, INSTRUMENTED, PROGRAMS / "cases.c", "plain.o")
+    instrumented = (*INSTRUMENTED, *(OF_GCC if shutil.which("gcc") == COMPILER else OF_CLANG))
+    plain = _compile(folder, instrumented, PROGRAMS / "cases.c", "plain.o")
     renames = [word for section in KERNEL_SECTIONS for word in ("--rename-section", section)]
     _call("objcopy", *renames, plain, folder / "cases.o")
     return folder / "cases.o"

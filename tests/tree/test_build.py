@@ -3,13 +3,14 @@
 
 import ctypes
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from stressvmap.errors import BuildError, ConfigError
-from stressvmap.tree import cache
+from stressvmap.tree import cache, compiler, recipe
 from stressvmap.tree.build import TreeSpec, build, plan
 from stressvmap.tree.compiler import Complaint, complaints
 from stressvmap.tree.options import BuildOptions
@@ -140,6 +141,33 @@ def test_a_function_that_is_declared_and_nowhere_defined_is_named_by_who_calls_i
     changes = {"mm/vmalloc.c": TREE["mm/vmalloc.c"] + "int nowhere(int);\nint f(void)\n{\n\treturn nowhere(1);\n}\n"}
     error = error_of(make_tree(tmp_path / "linux", changes))
     assert error.details == ("mm/vmalloc.c:18: nothing defines nowhere",)
+
+
+def test_what_the_compiler_warns_of_is_noted(tmp_path: Path) -> None:
+    changes = {"mm/vmalloc.c": TREE["mm/vmalloc.c"] + "int g(int a)\n{\n\tif (a = 1)\n\t\treturn 2;\n\treturn 3;\n}\n"}
+    built = build(spec_of(make_tree(tmp_path / "linux", changes)))
+    (note,) = built.notes
+    assert note.startswith("the compiler warns of 1 thing (build.log): mm/vmalloc.c:17:")
+    assert "mm/vmalloc.c:17:" in (built.folder / cache.LOG_FILE).read_text()
+
+
+@needs_patch
+def test_objects_of_shim_and_engine_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = make_tree(tmp_path / "linux")
+    build(spec_of(tree))
+    compiled: list[str] = []
+
+    def note(command: Sequence[str], folder: Path) -> tuple[int, str]:
+        if "-c" in command:
+            compiled.append(command[command.index("-c") + 1])
+        return compiler.run(command, folder)
+
+    monkeypatch.setattr(recipe, "run", note)
+    patch = make_patch(tmp_path / "my.patch", "static int vmap_lazy_nr = 1;", "static int vmap_lazy_nr = 2;")
+    with_objects = build(spec_of(tree, patch)).library.read_bytes()
+    assert sorted(compiled) == ["lib/llist.c", "lib/rbtree.c", "lib/xarray.c", "mm/sv_unit.c"]
+    cache.clean()
+    assert build(spec_of(tree, patch)).library.read_bytes() == with_objects
 
 
 def test_the_hosts_headers_are_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,9 +77,11 @@ def test_clean_removes_what_is_named_by_digest_or_name(own_cache: Path) -> None:
     make_entry()
     make_entry("b" * 64, "tree-6.1.7+my")
     make_entry("c" * 64, "tree-6.12.1")
+    with pytest.raises(ConfigError, match="c: no built tree"):
+        cache.clean(("c",))
     with pytest.raises(ConfigError, match="nothing: no built tree has this name or digest"):
         cache.clean(("tree-6.12.1", "nothing"))
-    assert [path.name for path, _size in cache.clean(("tree-6.1.7", "cccc"))] == [DIGEST, "c" * 64]
+    assert [path.name for path, _size in cache.clean(("tree-6.1.7", "cccccc"))] == [DIGEST, "c" * 64]
     assert [built.name for built in cache.built_trees()] == ["tree-6.1.7+my"]
     assert [path.name for path, _size in cache.clean()] == ["b" * 64]
     assert cache.clean() == []
@@ -113,3 +115,16 @@ def test_a_relative_cache_home_is_ignored_as_the_standard_says(tmp_path: Path, m
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.folder() == tmp_path / ".cache" / "stressvmap"
+
+
+def test_a_kept_object_is_the_one_that_was_kept_or_none(own_cache: Path) -> None:
+    assert cache.kept_object("key") is None
+    cache.keep_object("key", b"object")
+    assert cache.kept_object("key") == b"object"
+    (path,) = (cache.objects() / "key").iterdir()
+    path.write_bytes(b"damaged")
+    assert cache.kept_object("key") is None
+    cache.keep_object("key", b"object")
+    assert cache.kept_object("key") == b"object"
+    assert cache.clean() == [(cache.objects(), len(b"object"))]
+    assert cache.kept_object("key") is None

@@ -70,11 +70,13 @@ def test_an_unknown_revision_is_refused(tmp_path: Path, capsys: Capture) -> None
 def test_a_hunk_that_fails_is_shown(tmp_path: Path, capsys: Capture) -> None:
     base = {"mm/vmalloc.c": TREE["mm/vmalloc.c"].replace("lazy_nr = 1;", "lazy_nr = 7;")}
     patch = make_patch(tmp_path / "my.patch", "static int vmap_lazy_nr = 7;", "static int x;", base=base)
-    message, _ = refused(capsys, str(make_tree(tmp_path / "linux")), "--patch", str(patch))
+    message, details = refused(capsys, str(make_tree(tmp_path / "linux")), "--patch", str(patch))
     assert message == (
         f"--patch {patch}: hunk 1 of 1 does not apply to mm/vmalloc.c:6: expected 'static int vmap_lazy_nr = 7;', "
-        "there is 'static int vmap_lazy_nr = 1;' (@@ -3,7 +3,7 @@)"
+        "there is 'static int vmap_lazy_nr = 1;'"
     )
+    assert details[0] == "@@ -3,7 +3,7 @@"
+    assert "-static int vmap_lazy_nr = 7;" in details
 
 
 @needs_patch

@@ -54,6 +54,11 @@ def native(libraries: dict[str, Path]) -> Engine:
     return Engine(libraries["native"])
 
 
+@pytest.fixture(scope="module")
+def marked(libraries: dict[str, Path]) -> Engine:
+    return Engine(libraries["native"], points_all=False)
+
+
 def final_count(journal: list[Event]) -> int:
     return int([event for event in journal if event.name == "write" and event.task != 900][-1].c)
 
@@ -99,8 +104,7 @@ def test_it_loses_none_without_a_switch_nor_with_a_lock(engine: Engine) -> None:
         assert final_count(engine.journal()) == 2
 
 
-def test_plain_accesses_are_recorded_but_no_points_where_only_marked_ones_are(libraries: dict[str, Path]) -> None:
-    marked = Engine(libraries["native"], points_all=False)
+def test_plain_accesses_are_recorded_but_no_points_where_only_marked_ones_are(marked: Engine) -> None:
     for plan in small_plans():
         assert marked.run(with_plan(TWO_WRITERS, plan)) == DONE
         assert final_count(marked.journal()) == 2
@@ -244,7 +248,9 @@ CRASHES = {
     "read_null": "NULL pointer dereference",
     "write_null": "NULL pointer dereference",
     "call_null": "NULL pointer dereference",
-    "read_wild": "wild pointer dereference at 0x6b6b6b6b6b6b6b6b",
+    "read_wild": "wild pointer dereference at 0x123456789abcdef0",
+    "read_uninitialised_pointer": "uninitialised pointer dereference",
+    "read_error_pointer": "error pointer dereference",
     "divide": "divide error",
     "abort_here": "abort",
     "trap": "illegal instruction",
@@ -267,6 +273,12 @@ def test_a_crash_kills_the_task_and_the_others_go_on(engine: Engine, case: str) 
     assert engine.run(TWO_WRITERS) == DONE
     assert final_count(engine.journal()) == 2
     assert engine.lib.sv_flags() == 0
+
+
+@pytest.mark.parametrize("case", CRASHES)
+def test_it_is_told_the_same_where_only_marked_accesses_are_points(marked: Engine, case: str) -> None:
+    marked.run(Job([(0, [(case, 0)])]))
+    assert texts(marked.journal(), "bug") == [CRASHES[case]]
 
 
 def test_a_write_to_what_is_constant_is_told_the_same_wherever_the_library_lies(native: Engine) -> None:
@@ -307,8 +319,7 @@ def test_an_endless_loop_ends_the_run_and_the_next_is_as_new(engine: Engine, cas
     assert engine.choices() == choices
 
 
-def test_an_endless_loop_of_accesses_that_are_no_points_ends_too(libraries: dict[str, Path]) -> None:
-    marked = Engine(libraries["native"], points_all=False)
+def test_an_endless_loop_of_accesses_that_are_no_points_ends_too(marked: Engine) -> None:
     before = resident_kib()
     assert marked.run(Job([(0, [("loop_plain", 0)])])) == STEPS_MAX
     assert resident_kib() > before + 50_000
@@ -441,6 +452,16 @@ def test_plain_accesses_to_the_own_stack_are_nobody_elses_business(native: Engin
     assert names(native.journal()) == []
     native.run(Job([(0, [("share_stack", 1)]), (1, [("share_stack", 1)])], [(FIRST, 20), (LAST, 100)]))
     assert names(native.journal(), 2) == ["read", "read", "write"]  # those to the other's are
+
+
+def test_a_variable_on_the_stack_that_nobody_wrote_reads_the_same_after_any_run(engine: Engine) -> None:
+    for n in (100, 4000):
+        engine.run(Job([(0, [("read_from_stack", n)])]))
+        before = engine.journal()
+        engine.run(Job([(0, [("leave_on_stack", 7)])]))
+        engine.run(Job([(0, [("read_from_stack", n)])]))
+        assert engine.journal() == before
+        assert final_count(before) == 0x6B6B6B6B6B6B6B6B
 
 
 def test_a_plain_access_in_data_race_is_a_marked_one(native: Engine) -> None:

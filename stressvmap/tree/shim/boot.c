@@ -2,6 +2,29 @@
 /* The machine's boot, and what is put back after each run but for the snapshot: stressvmap/kernel/kernel.py. */
 #include "shim.h"
 
+void sv_log_boot(struct sv_log *log, uint64_t table_entries)
+{
+	log->entries = sv_host_array(table_entries * sizeof(*log->entries));
+	log->is_logged = sv_host_array(table_entries);
+}
+
+void sv_log(struct sv_log *log, uint64_t entry)
+{
+	if (log->is_logged[entry])
+		return;
+	log->is_logged[entry] = 1;
+	log->entries[log->count++] = (uint32_t)entry;
+}
+
+void sv_log_clear(struct sv_log *log, void *table, size_t size)
+{
+	for (uint32_t i = 0; i < log->count; i++) {
+		log->is_logged[log->entries[i]] = 0;
+		memset((char *)table + log->entries[i] * size, 0, size);
+	}
+	log->count = 0;
+}
+
 void sv_machine_boot(void)
 {
 	int cpu = 0;

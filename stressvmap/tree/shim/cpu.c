@@ -149,3 +149,41 @@ unsigned int sv_cpumask_weight(const struct cpumask *mask)
 		weight++;
 	return weight;
 }
+
+/* ---------------------------------------------------------------- CPUs that come and go */
+
+static int another_online(int cpu)
+{
+	for (int other = 0; other < sv_nr_cpu_ids; other++)
+		if (other != cpu && sv_cpu_online[other])
+			return other;
+	return -1;
+}
+
+/* Nothing may be pinned there and no interrupt pending; its tasks move away, and it loses its TLB, all in one step. */
+bool sv_cpu_down(int cpu)
+{
+	int to = another_online(cpu);
+
+	if (cpu >= sv_nr_cpu_ids || !sv_cpu_online[cpu] || to < 0)
+		return false;
+	if (sv_pinned_on(cpu) || sv_interrupt_on(cpu) || sv_has_interrupts_pending(cpu))
+		return false;
+	sv_empty_tlb(cpu);
+	for (int32_t i = 0; i < sv_task_count; i++)
+		if (sv_tasks[i]->cpu == cpu && !sv_tasks[i]->is_interrupt)
+			sv_move(sv_tasks[i], to);
+	sv_cpu_online[cpu] = 0;
+	sv_record(SV_CPU_OFFLINE, (uint64_t)cpu, 0, 0);
+	sv_wait_for_cpu();
+	return true;
+}
+
+bool sv_cpu_up(int cpu)
+{
+	if (cpu >= sv_nr_cpu_ids || sv_cpu_online[cpu] || !sv_cpu_possible[cpu])
+		return false;
+	sv_cpu_online[cpu] = 1;
+	sv_record(SV_CPU_ONLINE, (uint64_t)cpu, 0, 0);
+	return true;
+}

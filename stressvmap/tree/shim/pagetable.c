@@ -30,20 +30,16 @@ static uint32_t walk_count;
 void sv_pagetable_boot(void)
 {
 	table = sv_host_array(sv_window_pages() * sizeof(*table));
-	used.entries = sv_host_array(SV_LOG_BYTES);
+	sv_log_boot(&used, sv_window_pages());
 	holes = sv_host_array(SV_FRAMES);
-	holed.entries = sv_host_array(SV_LOG_BYTES);
+	sv_log_boot(&holed, SV_FRAMES);
 	sv_host_window(VMALLOC_START, VMALLOC_END - VMALLOC_START);
 }
 
 void sv_pagetable_reset(void)
 {
-	for (uint64_t i = 0; i < used.count; i++)
-		table[used.entries[i]].sv = 0;
-	used.count = 0;
-	for (uint64_t i = 0; i < holed.count; i++)
-		holes[holed.entries[i]] = 0;
-	holed.count = 0;
+	sv_log_clear(&used, table, sizeof(*table));
+	sv_log_clear(&holed, holes, sizeof(*holes));
 }
 
 uint64_t sv_window_pages(void)
@@ -153,8 +149,7 @@ void sv_pte_set(unsigned long address, pte_t *pte, pte_t value)
 {
 	SV_SITE();
 	walk_of_this_task()->maps = 0;
-	if (!pte->sv)
-		sv_log(&used, (uint32_t)((address >> PAGE_SHIFT) - sv_config.window_start));
+	sv_log(&used, (address >> PAGE_SHIFT) - sv_config.window_start);
 	*pte = value;
 	sv_record(SV_PTE_SET, address >> PAGE_SHIFT, (uint32_t)value.sv - 1, 0);
 }
@@ -199,8 +194,7 @@ int set_direct_map_invalid_noflush(struct page *page)
 	SV_SITE();
 	sv_record(SV_UNMAP_BEGIN, at, 0, at + 1);
 	sv_point(SV_PTE_CLEAR, -at, pte_field());
-	if (!holes[frame])
-		sv_log(&holed, frame);
+	sv_log(&holed, frame);
 	holes[frame] = 1;
 	sv_record(SV_PTE_CLEAR, at, frame, 0);
 	sv_record(SV_UNMAP_END, at, 0, at + 1);

@@ -184,38 +184,6 @@ static bool do_migrate(int cpu)
 	return true;
 }
 
-static bool do_offline(int cpu)
-{
-	int to = 0, online = 0;
-
-	if (cpu >= sv_nr_cpu_ids || !sv_cpu_online[cpu])
-		return false;
-	for (int other = sv_nr_cpu_ids - 1; other >= 0; other--) {
-		online += sv_cpu_online[other];
-		if (other != cpu && sv_cpu_online[other])
-			to = other;
-	}
-	if (online == 1 || sv_pinned_on(cpu) || sv_interrupt_on(cpu) || sv_has_interrupts_pending(cpu))
-		return false;
-	sv_empty_tlb(cpu);
-	for (int32_t i = 0; i < sv_task_count; i++)
-		if (sv_tasks[i]->cpu == cpu && !sv_tasks[i]->is_interrupt)
-			sv_move(sv_tasks[i], to);
-	sv_cpu_online[cpu] = 0;
-	sv_record(SV_CPU_OFFLINE, (uint64_t)cpu, 0, 0);
-	sv_wait_for_cpu();
-	return true;
-}
-
-static bool do_online(int cpu)
-{
-	if (cpu >= sv_nr_cpu_ids || sv_cpu_online[cpu] || !sv_cpu_possible[cpu])
-		return false;
-	sv_cpu_online[cpu] = 1;
-	sv_record(SV_CPU_ONLINE, (uint64_t)cpu, 0, 0);
-	return true;
-}
-
 static bool do_pause(uint32_t points)
 {
 	while (points--)
@@ -247,9 +215,9 @@ bool sv_perform(const struct sv_op *op)
 	case SV_OP_MIGRATE:
 		return do_migrate((int)op->pages);
 	case SV_OP_OFFLINE:
-		return do_offline((int)op->pages);
+		return sv_cpu_down((int)op->pages);
 	case SV_OP_ONLINE:
-		return do_online((int)op->pages);
+		return sv_cpu_up((int)op->pages);
 	case SV_OP_PAUSE:
 		return do_pause(op->pages);
 	case SV_OP_SHRINK:

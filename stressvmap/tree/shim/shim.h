@@ -37,18 +37,24 @@ void sv_tlb_reset(void);
 void sv_spaces_reset(void);
 void sv_machine_reset(void);
 
+/* cpu.c: stressvmap/kernel/machine.py:cpu_down and set_online. False: it cannot go, or come. */
+bool sv_cpu_down(int cpu);
+bool sv_cpu_up(int cpu);
 void *sv_per_cpu_copy(const void *template, int cpu);
 
-/* A log of what is to be cleared after a run. It outlives the run, as what it tells of does. */
+/*
+ * Which entries of a table a run has changed: they are to be cleared after it, and no others. It outlives the run, as the
+ * table does. Each entry is logged once.
+ */
 struct sv_log {
 	uint32_t *entries;
-	uint64_t count;
+	uint8_t *is_logged;
+	uint32_t count;
 };
-#define SV_LOG_BYTES ((size_t)1 << 30)
-static inline __maybe_unused void sv_log(struct sv_log *log, uint32_t entry)
-{
-	log->entries[log->count++] = entry;
-}
+void sv_log_boot(struct sv_log *log, uint64_t table_entries);
+void sv_log(struct sv_log *log, uint64_t entry);
+/* Clear the entries, of `size` bytes each, of the table that is logged. */
+void sv_log_clear(struct sv_log *log, void *table, size_t size);
 
 /* pagetable.c, in pages: the frame of a present PTE and one, or 0. */
 unsigned long sv_pte_at(uint64_t page);

@@ -13,14 +13,12 @@ static SV_OUTLIVES struct sv_log touched;
 void sv_spaces_boot(void)
 {
 	out = sv_host_array(sv_window_pages() * sizeof(*out));
-	touched.entries = sv_host_array(SV_LOG_BYTES);
+	sv_log_boot(&touched, sv_window_pages());
 }
 
 void sv_spaces_reset(void)
 {
-	for (uint64_t i = 0; i < touched.count; i++)
-		out[touched.entries[i]] = 0;
-	touched.count = 0;
+	sv_log_clear(&touched, out, sizeof(*out));
 }
 
 static uint64_t length_of(uint32_t range)
@@ -46,7 +44,7 @@ void sv_space_taken(uint64_t start, uint64_t end, bool is_block)
 	if (*range && !(*range & IS_BUSY))
 		give_back(start);
 	*range = (uint32_t)(end - start) | IS_BUSY;
-	sv_log(&touched, (uint32_t)(start - sv_config.window_start));
+	sv_log(&touched, start - sv_config.window_start);
 	sv_record(SV_SPACE_OUT, start, sv_string(is_block ? "block" : "area"), end);
 }
 

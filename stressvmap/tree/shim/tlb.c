@@ -24,11 +24,8 @@ static uint64_t flushes;
 
 void sv_tlb_reset(void)
 {
-	for (int cpu = 0; cpu < sv_nr_cpu_ids; cpu++) {
-		for (uint64_t i = 0; i < filled[cpu].count; i++)
-			tlbs[cpu][filled[cpu].entries[i]] = 0;
-		filled[cpu].count = 0;
-	}
+	for (int cpu = 0; cpu < sv_nr_cpu_ids; cpu++)
+		sv_log_clear(&filled[cpu], tlbs[cpu], sizeof(*tlbs[cpu]));
 }
 
 bool sv_has_interrupts_pending(int cpu)
@@ -78,7 +75,7 @@ bool sv_read_page(unsigned long page)
 		return false;
 	tlbs[cpu][page - sv_config.window_start] = entry;
 	cached[cpu]++;
-	sv_log(&filled[cpu], (uint32_t)(page - sv_config.window_start));
+	sv_log(&filled[cpu], page - sv_config.window_start);
 	sv_record(SV_TLB_FILL, page, entry - 1, 0);
 	sv_record(SV_TLB_READ, page, entry - 1, 0);
 	return true;
@@ -182,7 +179,7 @@ void sv_tlb_boot(void)
 		if (!sv_cpu_possible[cpu])
 			continue;
 		tlbs[cpu] = sv_host_array(sv_window_pages() * sizeof(*tlbs[cpu]));
-		filled[cpu].entries = sv_host_array(SV_LOG_BYTES);
+		sv_log_boot(&filled[cpu], sv_window_pages());
 		*end = 0;
 		for (int rest = cpu; end > name + 4; rest /= 10)
 			*--end = (char)('0' + rest % 10);

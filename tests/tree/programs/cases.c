@@ -141,6 +141,23 @@ void case_use_stack(uint32_t n)
 		hide(local)[i] = hide(local)[i - 1];
 }
 
+void case_leave_on_stack(uint32_t n)
+{
+	uint64_t local[4096];
+
+	for (int i = 0; i < 4096; i++)
+		hide(local)[i] = n;
+	case_increment(1); /* below it */
+}
+
+/* Reads what nobody wrote. */
+void case_read_from_stack(uint32_t n)
+{
+	uint64_t local[4096];
+
+	counter = hide(local)[n];
+}
+
 /* The first task lends a variable on its stack to the others. */
 void case_share_stack(uint32_t n)
 {
@@ -189,7 +206,20 @@ void case_write_null(uint32_t n)
 void case_read_wild(uint32_t n)
 {
 	(void)n;
-	counter = *hide((uint64_t *)UINT64_C(0x6b6b6b6b6b6b6b6b));
+	counter = *hide((uint64_t *)UINT64_C(0x123456789abcdef0));
+}
+
+/* The pointer itself is memory that nobody wrote. */
+void case_read_uninitialised_pointer(uint32_t n)
+{
+	struct thing *thing = *hide((struct thing **)make(false));
+
+	counter = thing->second + n;
+}
+
+void case_read_error_pointer(uint32_t n)
+{
+	counter = hide((struct thing *)(intptr_t)-12)->first + n;
 }
 
 void case_write_constant(uint32_t n)

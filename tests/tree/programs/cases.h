@@ -10,8 +10,8 @@
 #define CASES(X)                                                                                        \
 	X(increment) X(increment_locked) X(write_sizes) X(write_unaligned) X(copy)                      \
 	X(read_after_free) X(write_after_free) X(free_twice) X(read_unwritten) X(read_racy)             \
-	X(read_beyond) X(use_stack) X(share_stack) X(dirty) X(atomics) X(read_null) X(write_null)       \
-	X(read_wild) X(write_constant) X(call_null) X(divide) X(abort_here) X(trap) X(overflow)         \
+	X(read_beyond) X(use_stack) X(leave_on_stack) X(read_from_stack) X(share_stack) X(dirty) X(atomics) X(read_null) X(write_null)       \
+	X(read_wild) X(read_uninitialised_pointer) X(read_error_pointer) X(write_constant) X(call_null) X(divide) X(abort_here) X(trap) X(overflow)         \
 	X(loop_quiet) X(loop_plain) X(loop_volatile) X(interrupt_here)
 
 /* Operations of the kernel, on CPUs and tasks. */

@@ -86,6 +86,8 @@ SV_INLINE void access(const void *pointer, size_t size, unsigned int is, const v
 		task->pending_kind = access_kind(is);
 		task->pending_object = address;
 		task->pending_field = (uint32_t)size;
+	} else {
+		task->touched = address;
 	}
 	sv_write_event(event, task, access_kind(is), flags, address, (uint32_t)size,
 		       is & IS_WRITE ? 0 : value_at(address, size));

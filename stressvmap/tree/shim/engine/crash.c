@@ -24,6 +24,8 @@
 #define STALE_TICKS 2 /* without a new point, and a run is ended */
 #define HANDLER_STACK_BYTES 65536
 #define PAGE 4096
+#define UNKNOWN UINTPTR_MAX
+#define POISON ((uintptr_t)0x6b6b6b6b6b6b6b6b) /* what nobody wrote reads as */
 
 #ifndef sigev_notify_thread_id
 #define sigev_notify_thread_id _sigev_un._tid
@@ -91,8 +93,15 @@ static bool is_under_test(uintptr_t pc)
  */
 static void note_place(struct sv_task *task, uintptr_t pc)
 {
+	/* As if it were a return address, for all others are. */
 	if (is_under_test(pc) && (is_text_apart() || !task->pc))
-		task->pc = sv_place_of((const void *)pc) + 1; /* as a return address would be: all others are */
+		task->pc = sv_place_of((const void *)pc) + 1;
+}
+
+/* Sent by somebody, not caused by the code that runs: but abort() sends its signal to itself. */
+static bool is_sent(int signal, const siginfo_t *info)
+{
+	return info->si_code <= 0 && !(signal == SIGABRT && info->si_code == SI_TKILL);
 }
 
 static bool is_ours(void)
@@ -124,32 +133,40 @@ static bool is_in_guard(const struct sv_task *task, uintptr_t address)
 	return (uintptr_t)task->stack_low - address <= SV_GUARD_BYTES;
 }
 
-static void say(const char *what, const char *where, uintptr_t address)
+static void say(const char *format, uintptr_t address)
 {
-	snprintf(sv_crash_text, sizeof(sv_crash_text), "%s%s0x%lx", what, where, (unsigned long)address);
+	snprintf(sv_crash_text, sizeof(sv_crash_text), format, (unsigned long)address);
 }
 
-static void describe_address(const struct sv_task *task, const siginfo_t *info)
+/* The processor does not say which address it was if it was no canonical one: see who was to use such. */
+static uintptr_t bad_address(const struct sv_task *task, const siginfo_t *info)
+{
+	if (info->si_code != SI_KERNEL)
+		return (uintptr_t)info->si_addr;
+	if (task->touched >> 47)
+		return task->touched;
+	return task->pending_object >> 47 ? task->pending_object : UNKNOWN;
+}
+
+/* As ModelBackend tells of a pointer that is none. */
+static void describe_address(const struct sv_task *task, uintptr_t address)
 {
 	uintptr_t library = (uintptr_t)__ehdr_start;
-	uintptr_t address = (uintptr_t)info->si_addr;
-	/*
-	 * The processor does not say which address was not canonical: the one that was announced last may be.
-	 */
-	bool is_known = info->si_code > 0 && info->si_code != SI_KERNEL;
 
-	if (!is_known && task->pending_object >> 47)
-		address = task->pending_object, is_known = true;
-	if (!is_known)
-		snprintf(sv_crash_text, sizeof(sv_crash_text), "wild pointer dereference");
+	if (address == UNKNOWN)
+		say("wild pointer dereference", 0);
 	else if (address < PAGE)
-		snprintf(sv_crash_text, sizeof(sv_crash_text), "NULL pointer dereference");
+		say("NULL pointer dereference", 0);
+	else if (address - POISON < PAGE)
+		say("uninitialised pointer dereference", 0);
+	else if (address > UINTPTR_MAX - PAGE)
+		say("error pointer dereference", 0);
 	else if (is_in_guard(task, address))
-		snprintf(sv_crash_text, sizeof(sv_crash_text), "stack overflow");
+		say("stack overflow", 0);
 	else if (address - library < image_high - library) /* the same text wherever the library lies */
-		say("wild pointer dereference at ", "the library's ", address - library);
+		say("wild pointer dereference at the library's 0x%lx", address - library);
 	else
-		say("wild pointer dereference at ", "", address);
+		say("wild pointer dereference at 0x%lx", address);
 }
 
 static void describe(int signal, const struct sv_task *task, const siginfo_t *info)
@@ -161,16 +178,16 @@ static void describe(int signal, const struct sv_task *task, const siginfo_t *in
 	};
 
 	if (signal == SIGSEGV || signal == SIGBUS)
-		describe_address(task, info);
+		describe_address(task, bad_address(task, info));
 	else
-		snprintf(sv_crash_text, sizeof(sv_crash_text), "%s", names[signal]);
+		say(names[signal], 0);
 }
 
 static void on_crash(int signal, siginfo_t *info, void *context)
 {
 	uintptr_t pc;
 
-	if (!is_ours()) {
+	if (!is_ours() || is_sent(signal, info)) {
 		pass_on(signal, info, context);
 		return;
 	}
@@ -203,7 +220,7 @@ static void on_tick(int signal, siginfo_t *info, void *context)
 	if (stale_ticks < STALE_TICKS)
 		return;
 	stale_ticks = 0;
-	snprintf(sv_crash_text, sizeof(sv_crash_text), "an endless loop");
+	say("an endless loop", 0);
 	note_place(sv_current, interrupted_pc(context));
 	sv_land(SV_LANDED_LOOP);
 }

@@ -101,7 +101,8 @@ struct sv_task {
 	void *stack_low, *stack_high, *sp;
 
 	/* The engine's own. */
-	uint64_t who; /* id and CPU as an event has them */
+	uint64_t who;	  /* id and CPU as an event has them */
+	uint64_t touched; /* address of its last access that was no point */
 	struct sv_task *ready_next, *ready_prev; /* of those ready on its CPU */
 	uint8_t is_ready;			 /* neither parked nor done */
 	uint8_t is_enabled;			 /* ready, and its CPU is free for it */

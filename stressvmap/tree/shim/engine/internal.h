@@ -122,7 +122,7 @@ extern struct sv_task sv_boot_task;
 extern uintptr_t sv_own_stack;	    /* lowest address of the stack of the task that runs */
 extern uintptr_t sv_own_stack_size; /* every address counts as being on it if the engine is bare */
 extern bool sv_is_bare;
-extern struct sv_area sv_stacks;
+extern uintptr_t sv_stack_used[SV_TASKS + 1]; /* by a stack's number: how far down it has been used */
 
 bool sv_tasks_boot(void);
 void sv_tasks_keep_boot(void);
@@ -149,8 +149,6 @@ _Noreturn void sv_task_main(void);
 /* ---------------------------------------------------------------- schedule.c */
 
 extern uint64_t sv_attend_at; /* the value of sv_points at which a point has more to do than count */
-extern struct sv_task *sv_enabled[SV_TASKS];
-extern int32_t sv_enabled_count;
 extern volatile int sv_stop_requested;
 extern uint64_t sv_switches; /* of stacks, in all runs: with sv_points it tells whether anything goes on */
 
@@ -198,14 +196,13 @@ enum sv_landing { SV_LANDED_CRASH = 1, SV_LANDED_LOOP };
 void sv_crash_boot(void);
 bool sv_crash_arm(void);	       /* for the thread that is to run tasks; false: see sv_error */
 extern char sv_crash_text[128];	       /* what happened */
-_Noreturn void sv_land(int how);       /* in the hub, from a signal handler */
+_Noreturn void sv_land(enum sv_landing how); /* in the hub, from a signal handler */
 
 /* ---------------------------------------------------------------- program.c, api.c */
 
 bool sv_program_keep(const struct sv_program_task *tasks, uint32_t n_tasks, const struct sv_op *ops);
 void sv_program_spawn(void);
 void sv_program_reset(void);
-extern uint64_t sv_operation_count;
 void sv_set_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 uint64_t sv_mix(uint64_t *state); /* the next of a sequence of pseudo-random numbers (splitmix64) */
 

@@ -6,8 +6,7 @@
 
 #include "internal.h"
 
-uint64_t sv_operation_count;
-
+static uint64_t operation_count;
 static struct sv_program_task *tasks;
 static struct sv_op *ops;
 /* Of each operation: the points of its task, and of all tasks, by when it began. */
@@ -51,7 +50,7 @@ bool sv_program_keep(const struct sv_program_task *new_tasks, uint32_t n_tasks, 
 
 void sv_program_reset(void)
 {
-	sv_operation_count = 0;
+	operation_count = 0;
 	if (task_count)
 		memset(started, 0, task_count * sizeof(*started));
 }
@@ -60,7 +59,7 @@ bool sv_carry_out(const struct sv_op *op)
 {
 	bool is_done = sv_perform(op);
 
-	sv_operation_count += is_done;
+	operation_count += is_done;
 	return is_done;
 }
 
@@ -113,7 +112,7 @@ void sv_program_spawn(void)
 
 uint64_t sv_operations(void)
 {
-	return sv_operation_count;
+	return operation_count;
 }
 
 uint64_t sv_starts(uint32_t task, const uint64_t **own, const uint64_t **all)

@@ -10,10 +10,10 @@
 #define STACKS_HINT ((uintptr_t)0x280000000000)
 #define STRIDE (SV_STACK_BYTES + SV_GUARD_BYTES)
 /*
- * How much of a stack is made to look the same at each start: an uninitialised variable must not read what a
- * run before left there, or a replay in a fresh process would differ.
+ * A stack looks the same at each start of a task, so that an uninitialised variable reads in a fresh process
+ * what it reads after a million runs. What is below the deepest instrumented function counts as used as well.
  */
-#define WIPED_BYTES 4096
+#define SPARE_BYTES 4096
 #define POISON 0x6b
 
 struct sv_task sv_boot_task = { .name = 0, .operation = -1, .migrate_at = SV_NEVER };
@@ -22,7 +22,8 @@ struct sv_task *sv_tasks[SV_TASKS];
 int32_t sv_task_count;
 uintptr_t sv_own_stack, sv_own_stack_size;
 bool sv_is_bare;
-struct sv_area sv_stacks;
+uintptr_t sv_stack_used[SV_TASKS + 1];
+static struct sv_area stacks;
 struct sv_task *sv_ready[SV_CPUS];
 int32_t sv_ready_count[SV_CPUS];
 
@@ -34,10 +35,13 @@ static int32_t boot_count;
 
 static bool give_stack(struct sv_task *task, uint16_t number)
 {
-	char *low = sv_stacks.start + number * STRIDE + SV_GUARD_BYTES;
+	char *low = stacks.start + number * STRIDE + SV_GUARD_BYTES;
 
-	if (!has_stack[number] && sv_unprotect(low, SV_STACK_BYTES))
+	if (!has_stack[number] && sv_unprotect(low, SV_STACK_BYTES)) {
+		memset(low, POISON, SV_STACK_BYTES);
+		sv_stack_used[number] = (uintptr_t)low + SV_STACK_BYTES;
 		has_stack[number] = 1;
+	}
 	task->number = number;
 	task->stack_low = low;
 	task->stack_high = low + SV_STACK_BYTES;
@@ -47,7 +51,7 @@ static bool give_stack(struct sv_task *task, uint16_t number)
 bool sv_tasks_boot(void)
 {
 	sv_boot_task.name = sv_string("boot");
-	return sv_reserve(&sv_stacks, STACKS_HINT, (SV_TASKS + 1) * STRIDE) &&
+	return sv_reserve(&stacks, STACKS_HINT, (SV_TASKS + 1) * STRIDE) &&
 	       give_stack(&sv_boot_task, SV_TASKS);
 }
 
@@ -139,7 +143,12 @@ void sv_load_stack_bounds(const struct sv_task *task)
 
 void sv_prepare_stack(struct sv_task *task)
 {
-	memset((char *)task->stack_high - WIPED_BYTES, POISON, WIPED_BYTES);
+	char *low = (char *)sv_stack_used[task->number] - SPARE_BYTES;
+
+	if (low < (char *)task->stack_low)
+		low = task->stack_low;
+	memset(low, POISON, (size_t)((char *)task->stack_high - low));
+	sv_stack_used[task->number] = (uintptr_t)task->stack_high;
 	sv_prepare_context(task);
 	task->is_started = 1;
 	task->depth = 0;

@@ -28,6 +28,7 @@ void sv_access_slowly(uint64_t address, size_t size, unsigned int is, uint32_t p
 		flags = SV_RACY;
 	}
 	kind = access_kind(is);
+	task->touched = address;
 	if (is & IS_MARKED || sv_config.points_all)
 		sv_announce(task, kind, address, (uint32_t)size);
 	if (address - sv_arena < sv_arena_used) {
@@ -109,7 +110,10 @@ static uint32_t frames[SV_TASKS + 1][FRAMES];
 void __tsan_func_entry(void *caller)
 {
 	struct sv_task *task = sv_current;
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 
+	if (unlikely(here < sv_stack_used[task->number]))
+		sv_stack_used[task->number] = here;
 	if (likely((uint32_t)task->depth < FRAMES))
 		frames[task->number][task->depth] = sv_place_of(caller);
 	task->depth++;

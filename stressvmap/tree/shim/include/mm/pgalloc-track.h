@@ -9,7 +9,6 @@
 #define pud_alloc_track(mm, p4d, address, mask) ((pud_t *)&sv_upper)
 #define pmd_alloc_track(mm, pud, address, mask) ((pmd_t *)&sv_upper)
 #define pte_alloc_kernel_track(pmd, address, mask) sv_pte_to_set(address)
-#define pte_alloc_kernel(pmd, address) sv_pte_to_set(address)
 
 #ifdef SV_MAX_ALLOC
 enum { sv_bits_off = SV_MAX_ALLOC - 64 };

@@ -97,6 +97,7 @@ pte_t *sv_pte_to_set(unsigned long address);
 pte_t sv_pte_get_and_clear(unsigned long address, pte_t *pte);
 void sv_pte_set(unsigned long address, pte_t *pte, pte_t value);
 bool sv_pte_none(pte_t pte);
+#define pte_alloc_kernel(pmd, address) sv_pte_to_set(address)
 #define pte_offset_kernel(pmd, address) sv_pte_of(address)
 #define pte_offset_map(pmd, address) sv_pte_of(address)
 #define pte_unmap(pte) do { } while (0)
