@@ -43,8 +43,8 @@ def scenario_of(workload: str, limits: dict[str, float] | None = None) -> Scenar
     """Short programs: a bug needs few operations, and a judged run costs Python most."""
     return Scenario(
         workload=workload,
-        cpus=3,
-        operations=6,
+        cpus=2,
+        operations=5,
         flushes=2,
         window_blocks=12,
         reset_rate=0.1,

@@ -87,6 +87,17 @@ int sv_screen_setup(const struct sv_screen_setup *setup)
 
 /* ---------------------------------------------------------------- tasks */
 
+uint32_t sc_name_of(uint32_t task)
+{
+	uint32_t n;
+	const struct sv_task *const *tasks = sv_all_tasks(&n);
+
+	while (n--)
+		if ((uint32_t)tasks[n]->id == task)
+			return tasks[n]->name;
+	return 0;
+}
+
 static struct thread *add_thread(uint32_t task)
 {
 	struct thread *thread = sc_threads + sc_n_threads;
@@ -182,7 +193,7 @@ static void access(uint32_t number, const struct sv_event *event, struct thread 
 		if (is_read)
 			sc_block_read(number, event, thread, place);
 		else
-			sc_block_write(number, event, thread, place);
+			sc_block_write(event, thread, place);
 	}
 	if (wants(SV_FLAG_RACE))
 		sc_race_access(number, event, thread, place);
@@ -212,7 +223,7 @@ static void operation(uint32_t number, const struct sv_event *event, struct thre
 		sc_locked(number, event, thread);
 		break;
 	case SV_UNLOCK:
-		sc_unlocked(number, event, thread);
+		sc_unlocked(event, thread);
 		break;
 	case SV_LOCK_WAIT:
 		sc_waited(event, thread);

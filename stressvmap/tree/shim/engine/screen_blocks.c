@@ -159,13 +159,12 @@ void sc_block_read(uint32_t number, const struct sv_event *event, struct thread 
 		note_word(block, event, false);
 }
 
-void sc_block_write(uint32_t number, const struct sv_event *event, struct thread *thread, struct place *place)
+void sc_block_write(const struct sv_event *event, struct thread *thread, struct place *place)
 {
 	struct block *block = sc_block_of(place->object);
 	uint8_t role = place->role & SV_ROLES;
 	int64_t value = (int64_t)event->c;
 
-	(void)number;
 	if (role == SV_ROLE_VA_START && !place->object->is_dead)
 		place->object->va_start = pages_of(event->c);
 	if (!block || place->object->is_dead)

@@ -292,8 +292,7 @@ static uint32_t add_place(uint64_t address, struct object *object, uint32_t offs
 		return 0;
 	}
 	sc_places[n_places] = (struct place){
-		.address = address, .run = sc_run, .places = object->places, .object = object,
-		.offset = offset, .role = role,
+		.places = object->places, .object = object, .offset = offset, .role = role,
 	};
 	note_slot(address, n_places);
 	return n_places++;
@@ -327,28 +326,27 @@ struct place *sc_place_new(uint64_t address)
 
 /* ---------------------------------------------------------------- locks */
 
-static struct lock *add_lock(uint64_t address)
+static void add_lock(uint64_t address)
 {
 	struct object *object = sc_object_at(address);
 	struct lock *lock = locks + n_locks;
 	const struct known_class *known;
 	uint32_t offset = object ? (uint32_t)(address - object->start) : 0;
 
-	*lock = (struct lock){ .address = address, .run = sc_run, .object = object ? object : &sc_nothing };
+	*lock = (struct lock){ .object = object ? object : &sc_nothing };
 	lock->places = lock->object->places;
 	if (!object || object->where == NOWHERE) {
 		flag(object ? SV_FLAG_UNKNOWN : SV_FLAG_STRAY);
-		return lock;
+		return;
 	}
 	known = class_slot(object->where, offset);
 	if (!known->is_used) {
 		ask(1, object->where, offset, address);
-		return lock;
+		return;
 	}
 	lock->class = known->class.number;
 	lock->is_block_lock = known->class.is_block_lock;
 	lock->is_purge_lock = known->class.is_purge_lock;
-	return lock;
 }
 
 struct lock *sc_lock_find(uint64_t address)

@@ -78,12 +78,11 @@ void sc_locked(uint32_t number, const struct sv_event *event, struct thread *thr
 		sc_order_locked(event, thread, lock);
 }
 
-void sc_unlocked(uint32_t number, const struct sv_event *event, struct thread *thread)
+void sc_unlocked(const struct sv_event *event, struct thread *thread)
 {
 	struct lock *lock = sc_lock_find(event->a);
 	int at = held_number(thread, lock);
 
-	(void)number;
 	if (at < 0) {
 		flag(SV_FLAG_LOCKS);
 	} else {

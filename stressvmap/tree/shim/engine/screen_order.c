@@ -87,22 +87,11 @@ static void come_after_all(struct thread *thread)
 			acquire(thread, release(sc_threads + n));
 }
 
-static uint32_t name_of(uint32_t task)
-{
-	uint32_t n;
-	const struct sv_task *const *tasks = sv_all_tasks(&n);
-
-	while (n--)
-		if ((uint32_t)tasks[n]->id == task)
-			return tasks[n]->name;
-	return 0;
-}
-
 void sc_order_thread(struct thread *thread)
 {
 	thread->clock = sc_n_threads > 1 ? release(sc_threads) : new_clock(NULL);
 	thread->clock[thread->index] = 1;
-	if (thread->task && name_of(thread->task) == string_on_cleanup)
+	if (thread->task && sc_name_of(thread->task) == string_on_cleanup)
 		come_after_all(thread);
 }
 

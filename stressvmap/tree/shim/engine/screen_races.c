@@ -48,21 +48,10 @@ const struct sv_race *sv_screen_races(uint32_t *n)
 
 /* ---------------------------------------------------------------- telling */
 
-static uint32_t name_of(uint32_t task)
-{
-	uint32_t n;
-	const struct sv_task *const *tasks = sv_all_tasks(&n);
-
-	while (n--)
-		if ((uint32_t)tasks[n]->id == task)
-			return tasks[n]->name;
-	return 0;
-}
-
 static uint32_t entry_of(uint32_t call, uint32_t task)
 {
 	if (call == NOWHERE)
-		return name_of(task);
+		return sc_name_of(task);
 	return sc_calls[call].is_reset ? sv_string("vfree_reset") : sc_calls[call].string;
 }
 

@@ -68,8 +68,6 @@ struct block {
 };
 
 struct lock {
-	uint64_t address;
-	uint32_t run;
 	uint32_t places; /* the object's, when it was last released */
 	struct object *object;
 	uint32_t class;
@@ -80,8 +78,6 @@ struct lock {
 
 /* One field of one object. Lists hold numbers of accesses + 1, which are numbers of events + 1; 0 ends them. */
 struct place {
-	uint64_t address;
-	uint32_t run;
 	uint32_t places; /* the object's, when the accesses were noted */
 	struct object *object;
 	uint32_t offset;
@@ -172,6 +168,7 @@ static inline bool wants(uint64_t bits)
 /* Memory until the run is screened, aligned to 8, not cleared; NULL and flagged if there is no more. */
 void *sc_take(size_t bytes);
 struct thread *sc_thread(uint32_t task);
+uint32_t sc_name_of(uint32_t task); /* string number */
 /* Zeroed memory for the life of the process; the system gives it page by page as it is touched. NULL: none. */
 void *sc_map_zeroed(size_t bytes);
 
@@ -234,7 +231,7 @@ extern uint32_t sc_n_pending, sc_n_touched, sc_n_mappings;
 void sc_blocks_begin(void);
 struct block *sc_block_of(struct object *object);
 void sc_block_read(uint32_t number, const struct sv_event *event, struct thread *thread, struct place *place);
-void sc_block_write(uint32_t number, const struct sv_event *event, struct thread *thread, struct place *place);
+void sc_block_write(const struct sv_event *event, struct thread *thread, struct place *place);
 void sc_block_locked(uint32_t number, struct thread *thread, struct lock *lock);
 void sc_block_unlocked(struct lock *lock);
 void sc_range_flushed(const struct sv_event *event, struct thread *thread);
@@ -242,7 +239,7 @@ void sc_list_changed(const struct sv_event *event);
 
 void sc_locks_begin(void);
 void sc_locked(uint32_t number, const struct sv_event *event, struct thread *thread);
-void sc_unlocked(uint32_t number, const struct sv_event *event, struct thread *thread);
+void sc_unlocked(const struct sv_event *event, struct thread *thread);
 void sc_waited(const struct sv_event *event, struct thread *thread);
 void sc_asserted(const struct sv_event *event, struct thread *thread);
 void sc_call_over(struct thread *thread, const struct call *call);
