@@ -119,7 +119,7 @@ class Engine:
             self.backend = self.executor.backend
         elif spec.runtime == THREADS:
             self.runtime = ThreadRuntime(spec.seed + first, spec.scenario.yield_rate)
-            self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
+            self.backend = ModelBackend(self.version, spec.scenario, self.runtime, spools=True)
         else:
             raise ConfigError(f"runtime: {spec.runtime!r} is not one of {THREADS}, {CONTROLLED}")
         self.judge = Judge(spec.scenario.limits, spec.checks)

@@ -50,7 +50,7 @@ class Executor:
         """Run under another scenario from now on."""
         scenario.validate()
         self.scenario = scenario
-        self.backend = ModelBackend(self.version, scenario, self.runtime)
+        self.backend = ModelBackend(self.version, scenario, self.runtime, spools=True)
 
     def run(self, program: Program, strategy: Strategy, *, seed: int = 0, execution: int = 0) -> Execution:
         """Run `program` as execution number `execution` of `strategy`. `seed` goes into the journal's header only."""
