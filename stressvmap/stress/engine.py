@@ -131,7 +131,7 @@ class Engine:
             if isinstance(self.version, TreeVersion):
                 raise ConfigError(f"runtime: {THREADS} runs the model only; a kernel tree runs under {CONTROLLED}")
             self.runtime = ThreadRuntime(spec.seed + first, spec.scenario.yield_rate)
-            self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
+            self.backend = ModelBackend(self.version, spec.scenario, self.runtime, spools=True)
         else:
             raise ConfigError(f"runtime: {spec.runtime!r} is not one of {THREADS}, {CONTROLLED}")
         self.judge = Judge(spec.scenario.limits, spec.checks)
