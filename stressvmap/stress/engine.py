@@ -29,13 +29,13 @@ from stressvmap.sched.threads import ThreadRuntime
 from stressvmap.stress import subject
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.finding import finding_of
-from stressvmap.stress.gate import Gate
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.repeat import difference, is_chosen
 from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule, write_schedule
 from stressvmap.stress.search import find_schedule
 from stressvmap.stress.workloads import draw
+from stressvmap.tree.screen import Choice
 from stressvmap.tree.version import TreeVersion
 from stressvmap.vmalloc.backend import ModelBackend
 
@@ -138,7 +138,8 @@ class Engine:
         self.known = {known.fingerprint: known for known in self.version.known}
         self.tally = Tally()
         self.tracer = Tracer()
-        self.gate = Gate()
+        self.choice = Choice()
+        """Of a tree's runs, those that are judged."""
         self._programs: dict[int, Program] = {}
         """Of a tree: those drawn so far, by number."""
         self.seen = (0, 1.0)
@@ -197,7 +198,7 @@ class Engine:
         seen = executor.run_unseen(program, self.strategy, execution=self.execution)
         tally = self.tally
         tally.flagged += seen.flags != 0
-        if self.gate.lets_through(seen.flags, self.execution):
+        if self.choice.is_to_be_judged(seen.flags):
             self._judge(program, executor.look(seen.reason, self.spec.seed, self.execution))
         else:
             tally.schedules += 1
