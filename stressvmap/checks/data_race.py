@@ -118,7 +118,7 @@ class DataRace(StateCheck):
             self._leave_stack(thread)
 
     def on_work_end(self, number: int, event: Event) -> None:
-        self.order.on_work_end(number, event)
+        self.order.on_work_queue(number, event)
         self._leave_stack(self.order.thread(event[1]))
 
     def _leave_stack(self, thread: Thread) -> None:

@@ -302,6 +302,8 @@ class ObjectState:
         "free_call",
         "free_event",
         "free_zero_at",
+        "hull_reset_at",
+        "hull_reset_event",
         "hull_writer",
         "id",
         "index",
@@ -344,6 +346,9 @@ class ObjectState:
         """The xarray it was last stored in."""
         self.hull_writer = 0
         """The task that last wrote dirty_max."""
+        self.hull_reset_at = NOWHERE
+        """Number of the last write that made dirty_max 0: somebody has collected the dirty range."""
+        self.hull_reset_event: Event | None = None
 
 
 class Space:

@@ -383,6 +383,8 @@ class State(World):
 
     def _wrote_dirty_max(self, number: int, event: Event, target: ObjectState) -> None:
         target.hull_writer = event[1]
+        if event[6] == 0:
+            target.hull_reset_at, target.hull_reset_event = number, event
         visit = self._visit(event, target)
         if visit is not None and visit.max_at > visit.last_lock and event[6] >= visit.max_value:
             visit.max_at = NOWHERE

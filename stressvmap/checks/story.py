@@ -13,6 +13,7 @@ from stressvmap.checks.world import MAPPING_ENTRIES
 from stressvmap.journal.events import KIND_NAMES, READ, READ_ONCE, WRITE, WRITE_ONCE, Event
 from stressvmap.journal.journal import Journal
 from stressvmap.journal.place import ALLOC, FREE, stack, where
+from stressvmap.quantity import counted
 from stressvmap.ranges import PageRange
 
 VIOLATIONS_MAX: Final = 20
@@ -86,7 +87,7 @@ class StateCheck(Check):
 
     def call_begins(self, call: ApiCall) -> tuple[int, str]:
         """The step in which an API call began."""
-        where = f"({call.page:#x}, {call.pages} pages)" if call.page else "()"
+        where = f"({call.page:#x}, {counted(call.pages, 'page')})" if call.page else "()"
         return self.step(call.begin, call.event, f"calls {call.entry}{where}")
 
     def clear_steps(self, pages: Sequence[PageState]) -> list[tuple[int, str]]:

@@ -17,6 +17,7 @@ from stressvmap.journal.journal import Journal
 from stressvmap.journal.place import name_of, places
 from stressvmap.journal.sanity import checked
 from stressvmap.journal.store import read
+from stressvmap.quantity import counted
 from stressvmap.report.filters import parse_kinds, parse_range, parse_tasks, select
 from stressvmap.report.saved import to_json, write_atomically
 from stressvmap.report.timeline import describe, object_classes, to_ftrace, to_perfetto
@@ -87,14 +88,14 @@ def _lines(journal: Journal, chosen: Iterator[tuple[int, Event]]) -> Iterator[st
     header = journal.header
     yield (
         f"# {header.get('version', 'unknown version')}, execution {header.get('execution', '?')}, seed"
-        f" {header.get('seed', '?')}: {len(journal.events)} events"
+        f" {header.get('seed', '?')}: {counted(len(journal.events), 'event')}"
     )
     shown = 0
     for number, entry in chosen:
         shown += 1
         yield describe(entry, number, journal, classes)
     if shown < len(journal.events):
-        yield f"# {shown} of {len(journal.events)} events shown"
+        yield f"# {shown} of {counted(len(journal.events), 'event')} shown"
 
 
 def _write_timeline(journal: Journal, trace: str, target: Path) -> Path:

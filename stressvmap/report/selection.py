@@ -222,9 +222,29 @@ class Selection:
     # -- selecting ----------------------------------------------------------------------------------------
 
     def _add(self, number: int, text: str, rank: int, indent: int = 0) -> None:
+        if self.events[number][0] == ev.UNMAP_BEGIN:
+            number = self._cleared_at(number)
         old = self.steps.get(number)
         if text and (old is None or old.rank < rank):
             self.steps[number] = Step(number, self.events[number][1], text, rank, self.frames.of[number], indent)
+
+    def _cleared_at(self, begin: int) -> int:
+        """Where to tell of an unmapping: where it begins, or at its first PTE if another call of this story came in
+        between, for which it makes a difference.
+        """
+        task = self.events[begin][1]
+        is_interrupted = False
+        for number in range(begin + 1, len(self.events)):
+            event = self.events[number]
+            if event[1] == task:
+                if event[0] == ev.PTE_CLEAR and is_interrupted:
+                    return number
+                if event[0] in _UNMAPS:
+                    break
+            elif not is_interrupted:
+                frame = self.frames.of[number]
+                is_interrupted = frame is not None and frame.outermost() in self.calls
+        return begin
 
     def _in_calls(self) -> Iterator[tuple[int, Event]]:
         """The events of this story's calls, in order."""

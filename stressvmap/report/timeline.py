@@ -19,6 +19,7 @@ from stressvmap.ranges import PAGE_SHIFT, PageRange
 Json = dict[str, Any]
 
 _OBJECT_SHIFT: Final = 20
+_OBJECT_NUMBER: Final = (1 << _OBJECT_SHIFT) - 1
 _ADDRESS_MASK: Final = (1 << 64) - 1
 
 _RANGE_KINDS: Final = frozenset({ev.FLUSH_ARGS, ev.UNMAP_BEGIN, ev.UNMAP_END, ev.TLB_INVALIDATE, ev.FLUSH_BEGIN,
@@ -96,7 +97,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.TREE_INSERT: "inserts {e.object} into the {e.b} tree",
     ev.TREE_ERASE: "erases {e.object} from the {e.b} tree",
     ev.TREE_FIND: "looks up page {e.c:#x} in the {e.b} tree: {e.object}",
-    ev.WORK_QUEUE: "queues work {e.b}",
+    ev.WORK_QUEUE: "queues work {e.b}{e.in_vain}",
     ev.WORK_BEGIN: "work {e.b} begins",
     ev.WORK_END: "work {e.b} ends",
     ev.WORK_FLUSHED: "has waited for the end of work {e.b}",
@@ -152,9 +153,8 @@ class _Words:
         self._classes = classes
 
     def _object(self, number: int) -> str:
-        if not number:
-            return "NULL"
-        return f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & ((1 << _OBJECT_SHIFT) - 1)}"
+        name = f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & _OBJECT_NUMBER}"
+        return name if number else "NULL"
 
     @property
     def object(self) -> str:
@@ -166,7 +166,11 @@ class _Words:
 
     @property
     def b_object(self) -> str:
-        return f"{self.b or 'object'} {self.a >> _OBJECT_SHIFT}.{self.a & ((1 << _OBJECT_SHIFT) - 1)}"
+        return f"{self.b or 'object'} {self.a >> _OBJECT_SHIFT}.{self.a & _OBJECT_NUMBER}"
+
+    @property
+    def in_vain(self) -> str:
+        return ": it is queued already" if self.c else ""
 
     @property
     def field(self) -> str:
@@ -421,7 +425,7 @@ def _slice_name(end_kind: int, b: int | str) -> str:
 
 def _hold_name(event: Event) -> str:
     inside = event[4]
-    return f"{event[5]} {inside >> _OBJECT_SHIFT}.{inside & ((1 << _OBJECT_SHIFT) - 1)}" if inside else str(event[5])
+    return f"{event[5]} {inside >> _OBJECT_SHIFT}.{inside & _OBJECT_NUMBER}" if inside else str(event[5])
 
 
 def _track_names(journal: Journal, tasks: Iterable[int], cpus: Iterable[int]) -> Iterator[Json]:

@@ -253,7 +253,7 @@ class Engine:
         tally = self.tally
         label = THREADS if self.executor is None else self.strategy.label
         footprint = self.tracer.footprint(journal.events)
-        tally.coverage.add(label, footprint.class_hash, footprint.pairs)
+        tally.coverage.add(label, footprint.class_hash, footprint.pairs, self.execution)
         if tally.schedules % SEEN_EVERY == 0:
             told = tally.coverage.as_dict()
             self.seen = (told["distinct_journals"], told["unseen_estimate"])

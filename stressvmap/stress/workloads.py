@@ -222,6 +222,21 @@ def _seccomp_teardown(drawer: _Drawer, worker: int) -> list[ProgramOp]:
     return ops
 
 
+def _flushing(drawer: _Drawer, worker: int) -> list[ProgramOp]:
+    """Everybody flushes: with one flusher two calls of vm_unmap_aliases hardly ever overlap, and neither finds what the
+    other has collected, or waits for it.
+    """
+    ops: list[ProgramOp] = []
+    flush_share = drawer.random.uniform(0.3, 0.8)
+    while len(ops) < drawer.scenario.operations:
+        slot = drawer.own_slot(worker)
+        op = drawer.map(slot)
+        ops += [op, drawer.unmap(slot, {slot: op.kind})]
+        if drawer.chance(flush_share):
+            ops.append(ProgramOp(ALIASES))
+    return ops
+
+
 _WORKLOADS: Final[dict[str, Callable[[_Drawer, int], list[ProgramOp]]]] = {
     "mixed": _mixed,
     "fill-block": _fill_block,
@@ -230,6 +245,7 @@ _WORKLOADS: Final[dict[str, Callable[[_Drawer, int], list[ProgramOp]]]] = {
     "fragment": _fragment,
     "cross-cpu": _cross_cpu,
     "seccomp-teardown": _seccomp_teardown,
+    "flushing": _flushing,
 }
 
 
