@@ -131,6 +131,8 @@ def _lines(result: Shrunk, path: Path, target: Path) -> Iterator[str]:
     for number, task in enumerate(best.saved.program.tasks, 1):
         told = ", ".join(f"{op.kind} {op.slot}{f':{op.pages}' if op.pages else ''}" for op in task.ops)
         yield f"  task {number} on CPU {task.cpu}: {told}"
+    for fault in best.saved.program.faults:
+        yield f"  task {fault.task}: its {fault.kind} number {fault.nth} fails"
     yield "  at the end what is still mapped is unmapped, and vm_unmap_aliases is called, as after every program"
     yield f"  replay it with: stressvmap replay {target} --story"
 

@@ -180,6 +180,8 @@ def _wrapped(text: str, room: int) -> list[str]:
     """A step in lines of at most `room` characters; a comment that does not fit goes below."""
     if len(text) <= room:
         return [text]
+    if " " not in text and "(" not in text:
+        return _split_name(text, room)
     code, mark, comment = text.partition("   /* ")
     name, parenthesis, arguments = code.partition("(")
     if parenthesis and max(map(len, code.split())) > room:
@@ -190,6 +192,16 @@ def _wrapped(text: str, room: int) -> list[str]:
     if mark:
         lines += textwrap.wrap(f"/* {comment}", room, initial_indent="  ", subsequent_indent="     ")
     return lines
+
+
+def _split_name(name: str, room: int) -> list[str]:
+    """A function's name that is too long for its column, split behind an underscore if there is one."""
+    lines: list[str] = []
+    while len(name) > room:
+        at = name.rfind("_", 1, room) + 1 or room
+        lines.append(f"{'  ' if lines else ''}{name[:at]}")
+        name, room = name[at:], room if lines[1:] else room - 2
+    return [*lines, f"{'  ' if lines else ''}{name}"]
 
 
 def _geometry(count: int, margin: int) -> tuple[int, list[int]]:

@@ -2,9 +2,8 @@
 """Which calls each event of a journal was made in: the API call and the kernel functions under it.
 
 A model's journal names the innermost function only. The functions above it follow from who was under way before, and,
-where that leaves it open, from who calls whom in mm/vmalloc.c. A kernel tree says both: what was inlined, and who calls
-whom. The
-functions of headers and lib/ are no frames of their own, but part of the one that used them.
+where that leaves it open, from who calls whom in mm/vmalloc.c. A kernel tree's own says what was inlined, and its
+header who calls whom. Functions of headers and lib/ are no frames of their own, but part of the one that used them.
 """
 
 from __future__ import annotations
@@ -151,8 +150,8 @@ def _entered(
 
 
 def _inlined(caller: Frame, before: Sequence[Frame], number: int, event: Event, function: str) -> Frame:
-    """The frame of what was inlined into `caller`: the same as `before`, or a new one."""
-    if caller.is_call and is_entry_itself(function, caller.name):
+    """The frame of what was inlined into `caller`: the same as `before`, or a new one. `__f` in `f` is the same."""
+    if is_entry_itself(function, caller.name):
         return caller
     known = next((frame for frame in before if frame.parent is caller and frame.name == function), None)
     return known or Frame(function, event[1], number, event, caller, False)

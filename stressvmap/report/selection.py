@@ -42,6 +42,7 @@ INDEXED: Final = "index"
 FREED: Final = "memory"
 CLEARED: Final = "pages"
 WALKED: Final = "walk"
+FAILED: Final = "failed"
 _TOPICS: Final = {
     CORRUPT: frozenset({COUNTED, LISTED}),
     "use-after-free": frozenset({COUNTED, LISTED, INDEXED, FREED}),
@@ -49,6 +50,7 @@ _TOPICS: Final = {
     "stale-access": frozenset({COUNTED, LISTED, INDEXED, CLEARED, WALKED}),
     "reuse-before-flush": frozenset({INDEXED, CLEARED}),
     "accounting": frozenset({COUNTED, LISTED}),
+    "kernel-bug": frozenset({FAILED}),
 }
 """What else a check's story is about than the steps it names itself."""
 
@@ -368,6 +370,8 @@ class Selection:
             topic = INDEXED if area in self.blocks and event[5] == "lazy" else ""
         elif kind in (ev.KFREE_RCU, ev.OBJECT_FREE):
             topic = FREED if name in self.blocks or area in self.blocks else ""
+        elif kind == ev.ALLOC_FAILED:
+            topic = FAILED
         elif kind == ev.UNMAP_BEGIN:
             topic = CLEARED if self.violation.check in OWED or self._is_concerned(name, value) else ""
         elif kind == ev.FLUSH_ARGS and self.violation.pages is not None and CLEARED in self.topics:

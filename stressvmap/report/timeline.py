@@ -87,6 +87,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.ALLOC_FAILED: "allocation fails: {e.b}, request {e.c} of this task",
     ev.DEAD_ACCESS: "USE AFTER FREE: {e.c_kind} of {e.field}",
     ev.UNINITIALISED: "reads {e.field}, which nobody wrote",
+    ev.RELEASE: "publishes what it did by its next store of {e.field}",
     ev.LIST_ADD: "list_add {e.field} to the list of {e.c_object}",
     ev.LIST_DEL: "list_del {e.field}",
     ev.LIST_CORRUPT: "LIST CORRUPTION at {e.field}: its neighbour {e.c_object} does not point back",

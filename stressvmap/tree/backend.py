@@ -97,6 +97,10 @@ class TreeRuntime(Runtime):
         super().__init__()
         self.strategy = strategy
         self.failure: BaseException | None = None
+        self.backends: dict[Machine, TreeBackend] = {}
+        """By machine: a library boots once, and what was loaded stays, so who goes to and fro between machines, as
+        shrinking does, keeps them.
+        """
         self.uses_plans = True
         """A strategy that can say all in advance is not asked."""
         self._by_id: dict[int, TreeTask] = {}
@@ -199,6 +203,34 @@ class TreeRuntime(Runtime):
 _GRANT_MAX: Final = (1 << 40) - 1
 
 
+Machine = tuple[object, ...]
+
+
+def machine_of(scenario: Scenario) -> Machine:
+    """All of a scenario that the machine which boots depends on: neither the workload nor how long a run may be."""
+    return (
+        scenario.cpus,
+        scenario.possible,
+        scenario.offline,
+        scenario.block_bits,
+        scenario.max_alloc,
+        scenario.window_blocks,
+        scenario.lazy_max,
+        scenario.full_flush_ceiling_pages,
+        scenario.debug_pagealloc,
+    )
+
+
+def backend_for(version: TreeVersion, scenario: Scenario, runtime: TreeRuntime) -> TreeBackend:
+    """The backend of that machine, booted if it is the first of its kind on `runtime`, which is one version's."""
+    machine = machine_of(scenario)
+    backend = runtime.backends.get(machine)
+    if backend is None:
+        backend = runtime.backends[machine] = TreeBackend(version, scenario, runtime)
+    backend.use(scenario)
+    return backend
+
+
 class TreeBackend:
     """Runs programs on a tree. `reset` loads one; `run` runs it to its end and cleans up; `journal` decodes."""
 
@@ -219,7 +251,12 @@ class TreeBackend:
         self.reason = ""
         self._encoded: dict[int, tuple[Program, Loadable]] = {}
         """By id() of the program, which is kept so that it stays its own: for a few programs that are run often."""
-        runtime.attach(self.library)
+
+    def use(self, scenario: Scenario) -> None:
+        """Run under a scenario of the same machine (`machine_of`) from now on."""
+        self.scenario = scenario
+        self.library.set_steps_max(scenario.steps_max)
+        self.runtime.attach(self.library)
 
     def reset(self, program: Program) -> None:
         """Load a program on a machine as it was after boot."""

@@ -11,6 +11,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,8 @@ from stressvmap.journal.place import UNDER_TEST, Place
 SCHEMA: Final = 2
 KERNEL_UNITS: Final = ("mm/", "lib/")
 """How the names of the compile units begin that are the code under test."""
+LAYOUTS: Final = 8
+"""So many are kept in memory."""
 INTEGER: Final = ""
 _TRANSPARENT: Final = frozenset(
     {"DW_TAG_typedef", "DW_TAG_const_type", "DW_TAG_volatile_type", "DW_TAG_atomic_type", "DW_TAG_restrict_type"}
@@ -177,6 +180,7 @@ class Layout:
         )
 
 
+@lru_cache(maxsize=LAYOUTS)
 def layout_of(library: Path) -> Layout:
     """The layout of a library, from beside it if it was read before."""
     kept = library.with_name(f"layout-{SCHEMA}.json")

@@ -135,6 +135,7 @@ class Library:
         declare("sv_load", ctypes.c_int, pointer, u32, pointer, pointer, u32, pointer, u32)
         declare("sv_set_decide", None, DecideFn, DrawFn, ctypes.c_int)
         declare("sv_set_walk", None, ctypes.c_char_p, u32, ctypes.c_char_p, u32, u32, u32, u64)
+        declare("sv_set_steps_max", None, u64)
         declare("sv_run", ctypes.c_int)
         declare("sv_enabled_ids", u32, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
         declare("sv_all_tasks", pointer, ctypes.POINTER(u32))
@@ -225,6 +226,10 @@ class Library:
         flags = plan.is_absolute | plan.prefers_others << 1
         ranks, lengths = plan.ranks, plan.lengths
         self.dll.sv_set_walk(ranks, len(ranks) >> 2, lengths, len(lengths) >> 2, flags, plan.longest, plan.draw_seed)
+
+    def set_steps_max(self, steps_max: int) -> None:
+        """Give up the runs to come after so many points."""
+        self.dll.sv_set_steps_max(steps_max)
 
     def run(self) -> str:
         """Run the loaded program to its end; why it ended."""

@@ -298,6 +298,7 @@ enum sv_walk_flag {
 SV_EXPORT void sv_set_walk(const uint32_t *ranks, uint32_t n_ranks, const uint32_t *lengths, uint32_t n_lengths,
 			   uint32_t flags, uint32_t longest, uint64_t draw_seed);
 SV_EXPORT void sv_set_plan(const struct sv_step *steps, uint32_t n_steps, uint64_t draw_seed);
+SV_EXPORT void sv_set_steps_max(uint64_t steps_max); /* of the runs to come, instead of what sv_boot was told */
 SV_EXPORT int sv_run(void); /* the program, then clean-up if it was done; enum sv_reason */
 SV_EXPORT uint32_t sv_enabled_ids(const int32_t **ids);	     /* for decide: ascending */
 SV_EXPORT int32_t sv_current_id(void);			     /* for decide: the task that stopped; at the start, 0 */
