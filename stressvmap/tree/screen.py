@@ -323,7 +323,7 @@ class Screen:
         return number
 
     def _bytes_of(self, one: Object) -> tuple[Any, Any]:
-        """Of each byte of a struct, or of an array of them: the first byte of its field, and what checks see in that."""
+        """Of each byte of a struct, or of an array of them: its field's first byte, and what checks see in that."""
         first: dict[tuple[int, str], int] = {}
         fields, roles = (_u32 * one.end)(), (ctypes.c_uint8 * one.end)()
         assert one.layout is not None

@@ -82,7 +82,7 @@ def test_each_entry_of_the_project_s_own_lists_has_an_argument(path: Path) -> No
         ("[[allow]]\nfunctions = ['f']\nfields = ['a.b']\n", "allow.0.reason"),
         ("[[allow]]\nfunctions = []\nfields = ['a.b']\nreason = 'x'\n", "allow.0.functions"),
         ("[[allow]]\nfunctions = ['f', 'g', 'h']\nfields = ['a.b']\nreason = 'x'\n", "allow.0.functions"),
-        ("[[alow]]\n", "alow"),
+        ("[[alow]]\n", "allow"),
         ("allow = [", "is no TOML file"),
     ],
 )
