@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+STOPPED_STATUS: Final = 130
+"""What a process exits with that Ctrl-C or SIGTERM ended (docs/usage.md)."""
+
 
 class StressVmapError(Exception):
     """Base of everything stressvmap raises on purpose. `exit_status` is the process's (docs/usage.md)."""

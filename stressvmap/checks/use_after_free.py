@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.state import State
 from stressvmap.checks.story import StateCheck, access_text
+from stressvmap.checks.world import ON_STACK
 from stressvmap.journal.events import (
     DEAD_ACCESS,
     FREED_RECYCLED,
@@ -22,7 +22,6 @@ from stressvmap.journal.events import (
 )
 from stressvmap.journal.journal import Journal
 
-ON_STACK: Final = "on_stack"
 """Class of a list head on a task's stack."""
 
 
@@ -88,6 +87,7 @@ class UseAfterFree(StateCheck):
             f"{field} of {name} was touched after it was freed{silent}",
             steps,
             "should have been: no access once it is freed (RCU keeps a vmap_block for readers, never its vmap_area)",
+            notes=self.origins(event[4]),
         )
 
 

@@ -20,7 +20,6 @@ from typer.main import get_command
 
 from stressvmap.cli.check import check
 from stressvmap.cli.explore import explore
-from stressvmap.cli.interrupt import STOPPED_STATUS
 from stressvmap.cli.output import PLACE, TRACEBACK_FILE, close_stdout, complain, print_object
 from stressvmap.cli.replay import replay
 from stressvmap.cli.report import report
@@ -31,7 +30,7 @@ from stressvmap.cli.stress import stress
 from stressvmap.cli.tree import NAME as TREE
 from stressvmap.cli.tree import tree_app
 from stressvmap.cli.versions import versions
-from stressvmap.errors import BuildError, StressVmapError
+from stressvmap.errors import STOPPED_STATUS, BuildError, StressVmapError
 from stressvmap.result import SCHEMA
 from stressvmap.version import __version__
 

@@ -19,6 +19,7 @@ from stressvmap.cli.output import complain, log_to, print_lines, print_object, s
 from stressvmap.cli.replay import StallSeconds
 from stressvmap.errors import ConfigError
 from stressvmap.program import Program
+from stressvmap.quantity import counted
 from stressvmap.report.explored import render_explored
 from stressvmap.report.saved import RESULT_FILE, to_json, write_atomically
 from stressvmap.result import INCONCLUSIVE, SCHEMA
@@ -173,7 +174,7 @@ def _explore(
         os._exit(STALLED_STATUS)
 
     shown = _Shown(is_quiet=is_quiet or is_json)
-    with Interrupt() as interrupt:
+    with Interrupt(ends_at_once=True) as interrupt:
         campaign = Campaign(
             spec,
             jobs=jobs,
@@ -218,7 +219,7 @@ class _Shown:
         coverage = state.coverage
         line = (
             f"{state.seconds:6.0f} s  {coverage.complete:,} complete, {coverage.cut:,} cut, "
-            f"{len(coverage.findings)} findings"
+            f"{counted(len(coverage.findings), 'finding')}"
         )
         if self.is_live:
             print(f"\r{line:78}", end="", file=sys.stderr, flush=True)

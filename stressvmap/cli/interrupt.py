@@ -7,20 +7,22 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-STOPPED_STATUS: Final = 130
+from stressvmap.errors import STOPPED_STATUS
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """Counts the requests to stop while it is entered."""
+    """Counts the requests to stop while it is entered. With `ends_at_once` the second one ends the process: for a
+    command that runs the model itself, since a model that loops cannot be stopped in another way.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ends_at_once: bool = False) -> None:
         self.count = 0
+        self._last = 2 if ends_at_once else 3
         self._before: dict[int, Any] = {}
 
     def __call__(self) -> int:
@@ -44,15 +46,5 @@ class Interrupt:
             os.write(
                 sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nstopping: what ran is reported; again: at once\n"
             )
-        elif self.count > 2:
+        elif self.count >= self._last:
             os._exit(STOPPED_STATUS)
-
-
-@contextmanager
-def raising() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt as Ctrl-C does: for a command that has nothing to keep."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

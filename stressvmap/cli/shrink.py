@@ -14,11 +14,12 @@ import typer
 from loguru import logger
 from rich.text import Text
 
-from stressvmap.cli.interrupt import STOPPED_STATUS, Interrupt
+from stressvmap.cli.interrupt import Interrupt
 from stressvmap.cli.options import Json, Quiet, Verbose
 from stressvmap.cli.output import complain, print_lines, print_object, start_log
 from stressvmap.cli.replay import StallSeconds
-from stressvmap.errors import ConfigError
+from stressvmap.errors import STOPPED_STATUS, ConfigError
+from stressvmap.quantity import counted
 from stressvmap.result import INCONCLUSIVE, SCHEMA, VIOLATED
 from stressvmap.stress.schedule_file import read_schedule, write_schedule
 from stressvmap.stress.shrink import Shown, Shrinker, Shrunk, Size
@@ -68,7 +69,7 @@ def shrink(
         complain(f"{where}; the best so far is in {target}" if progress.is_written else where)
         os._exit(STALLED_STATUS)
 
-    with Interrupt() as interrupt:
+    with Interrupt(ends_at_once=True) as interrupt:
         shrinker = Shrinker(
             saved, seconds=seconds, tries=tries, stop=interrupt, on_better=progress.better, on_try=progress.tried
         )
@@ -101,7 +102,9 @@ class _Progress:
         if self._is_quiet or result.best is None or now - self._told < PROGRESS_SECONDS:
             return
         self._told = now
-        print(f"shrinking: {result.best.size} ({result.tries} candidates tried)", file=sys.stderr, flush=True)
+        print(
+            f"shrinking: {result.best.size} ({counted(result.tries, 'candidate')} tried)", file=sys.stderr, flush=True
+        )
 
 
 def _status(result: Shrunk) -> int:
@@ -115,7 +118,7 @@ def _lines(result: Shrunk, path: Path, target: Path) -> Iterator[str]:
     if best is None or before is None:
         is_cut = result.is_stopped or result.is_over_budget
         what = "ended before the violation recurred" if is_cut else "the violation does not recur: nothing to shrink"
-        yield f"{path}: {what} ({result.tries} candidates tried)"
+        yield f"{path}: {what} ({counted(result.tries, 'candidate')} tried)"
         return
     yield f"{path}: {best.saved.version}, {best.saved.check} {best.saved.fingerprint}"
     yield f"  before  {before}"

@@ -29,8 +29,20 @@ CUT: Final = "cut"
 """Why an execution ended of which nothing new can come."""
 
 
+HALTED: Final = "halted"
+"""Why an execution ended that was not over: `must_halt` said so. The search has to be rewound."""
+HALT_EVERY: Final = 256
+"""Decisions from one look at `must_halt` to the next."""
+GRANT_MAX: Final = 1 << 16
+"""Points that are repeated without a decision, at most."""
+
+
 class _Cut(BaseException):
     """Ends an execution that the search has no more use for."""
+
+
+class _Halt(BaseException):
+    """Ends an execution that there is no time left for."""
 
 
 @dataclass(slots=True)
@@ -74,6 +86,8 @@ class ExploringRuntime(ControlledRuntime):
         """A lock came to `contended` during the execution: what was explored before is not complete."""
         self.is_forced = False
         """All that could run is blocked: whoever stands before a lock is run into it, and that is the end."""
+        self.must_halt: Callable[[], bool] = _never
+        """Asked now and then in the midst of an execution: whether to give it up here."""
         self._is_epilogue = False
         self._events: Sequence[Event] = ()
         self._open: tuple[StepRecord, int, object, bool, bool, bool] | None = None
@@ -89,13 +103,15 @@ class ExploringRuntime(ControlledRuntime):
         self.guide.start(search)
 
     def run(self) -> str:
-        """Like ControlledRuntime's; CUT if the search cut it. A second run of one execution is its epilogue, not
-        explored.
+        """Like ControlledRuntime's; CUT if the search cut it, HALTED if it was given up. A second run of one execution
+        is its epilogue, not explored.
         """
         try:
             reason = super().run()
         except _Cut:
             reason = CUT
+        except _Halt:
+            reason = HALTED
         self._is_epilogue = True
         return reason
 
@@ -222,6 +238,7 @@ class _Guide(Strategy):
         self._drawn = 0
         self._node: Node | None = None
         self._is_first_new = False
+        self._decisions = 0
 
     def begin(self, execution: int) -> None:
         """Nothing: `start` has the search."""
@@ -244,12 +261,18 @@ class _Guide(Strategy):
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """As planned, then as the search says."""
         runtime = self.runtime
+        self._decisions += 1
+        if not self._decisions % HALT_EVERY and runtime.must_halt():
+            raise _Halt
         if runtime._is_epilogue:
             return enabled[0], TO_THE_END
         if runtime.is_forced:
             return enabled[0], 1
         if self._at < len(self._plan):
             task_id, width = self._plan[self._at]
+            if width > GRANT_MAX:
+                self._plan[self._at] = (task_id, width - GRANT_MAX)
+                return _named(enabled, task_id), GRANT_MAX
             self._at += 1
             return _named(enabled, task_id), width
         if self._is_first_new:
@@ -289,6 +312,10 @@ def _named(enabled: Sequence[Task], task_id: int) -> Task:
         if task.id == task_id:
             return task
     raise HarnessError(f"an execution does not repeat itself: task {task_id} cannot run where it could before")
+
+
+def _never() -> bool:
+    return False
 
 
 def _nobody(enabled: tuple[int, ...], current: int) -> Node | None:

@@ -110,6 +110,20 @@ class Search:
             nodes.pop()
         return False
 
+    def mark(self) -> Mark:
+        """Where the search stands between two executions, for `rewind`."""
+        return Mark(len(self.nodes), [list(drawn) for drawn in self.nodes[-1].draws] if self.nodes else [])
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget that the execution begun at `mark` was begun: it is the next one again. What it asked for already, it
+        will ask for again.
+        """
+        del self.nodes[mark.depth :]
+        while len(self.order.steps) > max(0, mark.depth - 1):
+            self.order.pop()
+        if self.nodes:
+            self.nodes[-1].draws = mark.draws
+
     def sleep_after(self, node: Node) -> dict[int, Footprint]:
         """Who still sleeps after the chosen step of `node`; a search without sleep sets has nobody."""
         return {}
@@ -151,6 +165,15 @@ class Search:
 
     def restored(self, node: Node, before: Node | None) -> None:
         """Bring up to date what a search keeps on a node of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place between two executions."""
+
+    depth: int
+    draws: list[list[int]]
+    """Of the last decision, which is still to be carried out."""
 
 
 @dataclass

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from stressvmap.quantity import counted
 from stressvmap.result import RunResult
 from stressvmap.sched.search import Decision
 from stressvmap.stress.campaign_state import CampaignState, Junction, read_state, write_state
@@ -35,7 +36,7 @@ of which has to find its footprints again.
 class Campaign:
     """Explores `spec` until it is complete, or a budget is used up, or it is told to stop. `state` says how far it is.
 
-    `on_progress` is called about once a second, `on_finding` with each new fingerprint.
+    `on_progress` is called about once a second.
     """
 
     def __init__(
@@ -144,7 +145,8 @@ class Campaign:
         coverage, state = self.state.coverage, self.state
         reasons = []
         if coverage.gave_up:
-            reasons.append(f"{coverage.gave_up} executions reached steps_max ({self.spec.scenario.steps_max} steps)")
+            gave_up = counted(coverage.gave_up, "execution")
+            reasons.append(f"{gave_up} reached steps_max ({self.spec.scenario.steps_max})")
         if not state.is_complete and not self.is_stopped:
             reasons.append("a budget ended it before everything was explored")
         if not coverage.flush_calls and state.is_complete:
@@ -164,7 +166,7 @@ class Campaign:
             share = state.pending[0]
             explorer.begin(share)
             while True:
-                progress = explorer.go_on(self._slice())
+                progress = explorer.go_on(self._slice(), self._must_halt)
                 self._take(state.pending.pop(0), progress)
                 if progress.rest is None or progress.contended:
                     break
@@ -178,6 +180,9 @@ class Campaign:
         end = min(time.monotonic() + SLICE_SECONDS, self._deadline)
         most = self._executions_max - self.state.coverage.executions
         return lambda executions: executions >= most or time.monotonic() >= end or self.should_stop() > 0
+
+    def _must_halt(self) -> bool:
+        return self.should_stop() > 0 or time.monotonic() >= self._deadline
 
     # -- several ------------------------------------------------------------------------------------------
 

@@ -128,11 +128,22 @@ def _require_same(theirs: object, ours: dict[str, Any], path: Path) -> None:
     ours = json.loads(json.dumps(ours))
     if theirs == ours:
         return
-    differing = [key for key in ours if not isinstance(theirs, dict) or theirs.get(key) != ours[key]]
-    what = differing[0] if differing else "options"
-    raise ConfigError(
-        f"--state {path}: was written for another {what}; give the same command again, or another file to start afresh"
-    )
+    then = theirs if isinstance(theirs, dict) else {}
+    what = next((text for key, text in _DIFFERS.items() if then.get(key) != ours[key]), "another command")
+    told = what.format(then={key: str(value) for key, value in then.items()}, now=ours)
+    raise ConfigError(f"--state {path}: was written for {told}; give the same command again, or another file")
+
+
+_DIFFERS: Final = {
+    "package": "release {then[package]} of stressvmap, and this is {now[package]}",
+    "version": "version {then[version]}, not {now[version]}",
+    "version_digest": "version {now[version]} as its sources were then: they have changed, so all must be run again",
+    "program": "another program",
+    "scenario": "another machine (CPUs, block size, steps_max, ...)",
+    "preemptions": "other --preemptions ({then[preemptions]})",
+    "checks": "other --check",
+}
+"""What a state may have been written for that this is not; the first that differs is told."""
 
 
 _COUNTS: Final = tuple(item.name for item in fields(Coverage) if item.type == "int")

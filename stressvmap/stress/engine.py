@@ -29,13 +29,13 @@ from stressvmap.sched.threads import ThreadRuntime
 from stressvmap.stress import subject
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.finding import finding_of
-from stressvmap.stress.gate import Gate
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.repeat import difference, is_chosen
 from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule, write_schedule
 from stressvmap.stress.search import find_schedule
 from stressvmap.stress.workloads import draw
+from stressvmap.tree.screen import Choice
 from stressvmap.tree.version import TreeVersion
 from stressvmap.vmalloc.backend import ModelBackend
 
@@ -131,14 +131,15 @@ class Engine:
             if isinstance(self.version, TreeVersion):
                 raise ConfigError(f"runtime: {THREADS} runs the model only; a kernel tree runs under {CONTROLLED}")
             self.runtime = ThreadRuntime(spec.seed + first, spec.scenario.yield_rate)
-            self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
+            self.backend = ModelBackend(self.version, spec.scenario, self.runtime, spools=True)
         else:
             raise ConfigError(f"runtime: {spec.runtime!r} is not one of {THREADS}, {CONTROLLED}")
         self.judge = Judge(spec.scenario.limits, spec.checks)
         self.known = {known.fingerprint: known for known in self.version.known}
         self.tally = Tally()
         self.tracer = Tracer()
-        self.gate = Gate()
+        self.choice = Choice()
+        """Of a tree's runs, those that are judged."""
         self._programs: dict[int, Program] = {}
         """Of a tree: those drawn so far, by number."""
         self.seen = (0, 1.0)
@@ -197,7 +198,7 @@ class Engine:
         seen = executor.run_unseen(program, self.strategy, execution=self.execution)
         tally = self.tally
         tally.flagged += seen.flags != 0
-        if self.gate.lets_through(seen.flags, self.execution):
+        if self.choice.is_to_be_judged(seen.flags):
             self._judge(program, executor.look(seen.reason, self.spec.seed, self.execution))
         else:
             tally.schedules += 1
@@ -253,7 +254,7 @@ class Engine:
         tally = self.tally
         label = THREADS if self.executor is None else self.strategy.label
         footprint = self.tracer.footprint(journal.events)
-        tally.coverage.add(label, footprint.class_hash, footprint.pairs)
+        tally.coverage.add(label, footprint.class_hash, footprint.pairs, self.execution)
         if tally.schedules % SEEN_EVERY == 0:
             told = tally.coverage.as_dict()
             self.seen = (told["distinct_journals"], told["unseen_estimate"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from stressvmap.checks.base import Violation
@@ -18,15 +17,16 @@ from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.result import Finding
 from stressvmap.runtime.runtime import DEADLOCK, STEPS_MAX
-from stressvmap.runtime.strategy import Schedule
 from stressvmap.scenario import Scenario
 from stressvmap.sched.bounded import BoundedSearch
 from stressvmap.sched.dpor import SourceDpor
-from stressvmap.sched.exploring import CUT, ExploringRuntime
+from stressvmap.sched.exploring import CUT, HALTED, ExploringRuntime
 from stressvmap.sched.search import Decision, Search
 from stressvmap.stress.accesses import JournalAccesses
+from stressvmap.stress.execution import Execution
 from stressvmap.stress.finding import finding_of
 from stressvmap.stress.judge import Judge
+from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.vmalloc import versions
 from stressvmap.vmalloc.backend import CLEANUP_TASK, ModelBackend
@@ -145,6 +145,7 @@ class Explorer:
     def __init__(self, spec: ExploreSpec, contended: Sequence[tuple[int, str]] = ()) -> None:
         spec.validate()
         self.spec = spec
+        self.scenario = spec.scenario
         self.version = versions.load(spec.version)
         accesses = JournalAccesses(spec.scenario.block_bits, set())
         self.runtime = ExploringRuntime(accesses)
@@ -173,15 +174,23 @@ class Explorer:
             except HarnessError as error:
                 raise ConfigError(f"--state: its decisions do not fit this program: {error}") from None
 
-    def go_on(self, is_over: Callable[[int], bool]) -> Progress:
-        """Explore until the share is, or `is_over` (asked with the executions run) says so between two executions."""
+    def go_on(self, is_over: Callable[[int], bool], must_halt: Callable[[], bool]) -> Progress:
+        """Explore until the share is, or `is_over` (asked with the executions run) says so between two executions, or
+        `must_halt` in the midst of one, which then is the next one again.
+        """
         self._coverage = Coverage()
         search = self._search
         has_more = True
         while has_more and not is_over(self._coverage.executions):
+            mark = search.mark()
+            self.runtime.must_halt = must_halt
             reason = self._run(search)
+            self.runtime.must_halt = _never
             if self.runtime.is_news:
                 return Progress(Coverage(), None, contended=set(self.runtime.contended))
+            if reason == HALTED:
+                search.rewind(mark)
+                break
             self._count(search, reason)
             has_more = search.advance()
             self._refuse_draws(search)
@@ -274,26 +283,15 @@ class Explorer:
         finding = finding_of(violation, self.known, coverage.executions)
         finding.program = self.spec.program.as_dict()
         coverage.findings[violation.fingerprint] = finding
-        coverage.schedules[violation.fingerprint] = SavedSchedule(
-            version=_absolute(self.spec.version),
-            version_digest=self.digest,
-            scenario=self.spec.scenario,
-            program=self.spec.program,
-            schedule=Schedule(list(self.runtime.schedule.choices), list(self.runtime.schedule.draws)),
-            journal_digest=journal.digest(),
-            reason=reason,
-            check=violation.check,
-            fingerprint=violation.fingerprint,
-            mechanism=violation.mechanism.text(),
-            message=violation.message,
-            strategy=self.spec.mode,
+        runtime = self.runtime
+        done = Execution(reason, journal, runtime.schedule, runtime.points, self.backend.operations)
+        coverage.schedules[violation.fingerprint] = saved_from(
+            self, self.spec.program, done, violation, version=self.spec.version, strategy=self.spec.mode
         )
 
 
-def _absolute(version: str) -> str:
-    """As `--version` takes it from anywhere."""
-    path, separator, name = version.rpartition(":")
-    return f"{Path(path).resolve()}{separator}{name}" if separator else version
+def _never() -> bool:
+    return False
 
 
 def spec_dict(spec: ExploreSpec) -> dict[str, Any]:

@@ -153,12 +153,12 @@ def _explore(explorer: Explorer, order: _Order, stop: Event, parent: int) -> Pro
     looked_at = 0.0
     is_stopped = False
 
-    def is_over(executions: int) -> bool:
+    def must_halt() -> bool:
         nonlocal looked_at, is_stopped
         now = time.monotonic()
         if now - looked_at > 0.2:
             looked_at = now
             is_stopped = stop.is_set() or os.getppid() != parent
-        return is_stopped or now >= order.deadline or executions >= order.executions_max
+        return is_stopped or now >= order.deadline
 
-    return explorer.go_on(is_over)
+    return explorer.go_on(lambda executions: executions >= order.executions_max or must_halt(), must_halt)

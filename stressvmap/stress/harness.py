@@ -23,6 +23,7 @@ from typing import Final
 from stressvmap.checks.lock_times import figures
 from stressvmap.config import CONTROLLED, RunSpec
 from stressvmap.errors import ConfigError
+from stressvmap.quantity import counted
 from stressvmap.result import RunResult
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.stress import subject
@@ -291,7 +292,7 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
     )
     if total.first_gave_up is not None:
         result.inconclusive.append(
-            f"{total.gave_up} executions reached steps_max ({spec.scenario.steps_max}); "
+            f"{counted(total.gave_up, 'execution')} reached steps_max ({spec.scenario.steps_max}); "
             f"the first: {total.first_gave_up[1]}"
         )
     result.coverage = total.coverage.as_dict()
@@ -299,12 +300,12 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
     if total.first_diverged is not None:
         number, what = total.first_diverged
         result.inconclusive.append(
-            f"{total.diverged} of {total.repeated} schedules that were run twice did not give the same journal: "
+            f"{total.diverged} of {counted(total.repeated, 'schedule')} run twice did not give the same journal: "
             f"something but the schedule decides what happens; the first, execution {number}: {what}"
         )
     if total.dropped:
         result.inconclusive.append(
-            f"{total.dropped} violations came after {FINDINGS_MAX} distinct findings and were not kept"
+            f"{counted(total.dropped, 'violation')} came after {FINDINGS_MAX} distinct findings and were not kept"
         )
     if not result.harness_error:
         result.inconclusive.extend(has_substance(total))

@@ -67,4 +67,4 @@ def make_backend(version: Version, scenario: Scenario, runtime: DecidedRuntime) 
     if isinstance(version, TreeVersion):
         assert isinstance(runtime, TreeRuntime)
         return TreeBackend(version, scenario, runtime)
-    return ModelBackend(version, scenario, runtime)
+    return ModelBackend(version, scenario, runtime, spools=True)

@@ -23,12 +23,12 @@ GOLDEN_SEED = 2023
 GOLDEN_EXECUTION = 4
 
 GOLDEN = {
-    "v6.1": "bbacfe7db12c3b751a67a76a103c447b54497995a2369bc1e40f65202a26fa9e",
-    "rfc-3of3-on-v6.1": "0ab28419539e31788d2f25160026221779cc2b9300268033d0e3437c99d17f67",
-    "v6.4": "19aff2506bdb7adb360cff66a2b6f69ddd1f97b9b80d7197d08c510850c1835b",
-    "rfc-3of3": "60bd0a6ecf2151dc5c71182556c39d54b7fc7bb3a08ea7162a0b7473432104cd",
-    "v6.5": "c0c19e007a64f9c3a0546d55eefc9b6d7ef7b6457c81c981eca8440300ea6647",
-    "v6.12": "e16fae643c008ef03b8a29ed0a60cabd62e6ed6e57d82ac7451538a3303f5dfb",
+    "v6.1": "d00fe1632d1249c435006eef82421524e6a4f2c7732400225439151b0a776fa5",
+    "rfc-3of3-on-v6.1": "153fd8f1727795472dd59df1dde7d3c4a64ede5537ef0ae3a3f0f6d708e5f9f1",
+    "v6.4": "6ed09233cd507deda9c24de155e2dd6423cad3fb6a99ac63fa1184993dc446a1",
+    "rfc-3of3": "9d4fb32a40791bc6279bb88982faf4b2c9e6149d215293958665f278068c4dfd",
+    "v6.5": "24ed2555d7646dd97acf5c07529c81ab1dc006ce00b0bdf49d727e231569da59",
+    "v6.12": "9988d4e01b0be19d16100194a6c288057a07f57652345f780287dd4a723698d8",
 }
 """SHA-256 of the journal of that execution.
 
@@ -38,13 +38,13 @@ test prints, in the commit that causes it, and say so in its message. They are t
 """
 
 GOLDEN_BY_STRATEGY = {
-    "random": "4e2207ee420bc921333feb9182cead40578ab2ede02fecd41f0e3f223b1c8f85",
-    "sticky": "5c0184b280658d02344106b192424c0cabfbc1a99547799668ba978c3fa55566",
-    "pct:3": "3876ccffbeb22804d76474ad86ffa0b34eac16ed142d1d6daa14a47d4a4b1f76",
-    "switch-points": "4f796b8dd00db6663c2e55a1309cbffbea19b9074ff3f787249a3f813785bdc3",
-    "pos": "82f92537231639775d0ce801a93a16750651f6a62227ce48abf63bbdd8d890dd",
-    "surw": "0aaa8c9ff46d53bbc40900e20b890744b1ba6580e7c5e0564cfbc2e755e887ee",
-    "round-robin": "cc6896eefc007d67e9b7575a5be4894df13f76db014146d23aedd86b0424d100",
+    "random": "2b73a4de252251338abec44b289b82637cb13d53d99065e81a9cb2be2b00c8da",
+    "sticky": "bb0675b89fca1eff63e9a1fd0e622f89845ff254cc819ff68b5702ccef16a11e",
+    "pct:3": "6d8ba84427d2cf995f80a89bf385defc8d8c1b5cf039a52490cf3ad64d9c154e",
+    "switch-points": "0556803e72c52089f14534a7417e88a8f274192895b097efab34120375a5025e",
+    "pos": "469bbe12859e77832e06f41a72cbdfb38393e04eddf2c600d7e76b0e5ad5013d",
+    "surw": "83afa8b6dd72113c1d2f0a21536d92704bc51fb3e60741d8435db9b9e28527c4",
+    "round-robin": "814e5fe88e3022cd44824eb8fb8a9bd4dd1b3534f27485297aaba11605bf9628",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 

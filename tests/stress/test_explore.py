@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 
 from stressvmap.errors import ConfigError
 from stressvmap.scenario import Scenario
+from stressvmap.sched import exploring
 from stressvmap.stress.campaign import Campaign
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.explore import ExploreSpec
@@ -103,6 +107,44 @@ def test_two_processes_find_what_one_finds_and_count_the_same(preemptions: int |
     }
 
 
+@pytest.mark.parametrize("preemptions", [None, 1])
+def test_an_execution_that_was_given_up_halfway_is_the_next_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preemptions: int | None
+) -> None:
+    """Each sitting is stopped in the midst of an execution, a little later than the one before."""
+    monkeypatch.setattr(exploring, "HALT_EVERY", 29)
+    spec = spec_of("v6.5", TWO_MAPS_AND_FLUSH if preemptions is None else MAP_AND_FLUSH, preemptions)
+    whole = explored(spec).state.coverage
+    given_up = 0
+    for sitting in count():
+        asked = count()
+        stop = partial(lambda asked, most: int(next(asked) > most), asked, 20 + sitting)
+        campaign = Campaign(spec, state_path=tmp_path / "s", should_stop=stop)
+        before = campaign.state.coverage.executions
+        campaign.run()
+        given_up += isinstance(campaign.explorer.runtime.failure, exploring._Halt)
+        if campaign.is_complete:
+            break
+        assert campaign.state.coverage.executions > before
+    assert given_up > 1
+    coverage = campaign.state.coverage
+    assert (coverage.complete, coverage.cut, coverage.by_bound) == (whole.complete, whole.cut, whole.by_bound)
+    assert coverage.classes == whole.classes
+    assert {key: found.count for key, found in coverage.findings.items()} == {
+        key: found.count for key, found in whole.findings.items()
+    }
+
+
+def test_a_long_execution_is_given_up_when_the_time_is_over() -> None:
+    spec = spec_of("v6.5", "; ".join(["map 0 1; unmap 0"] * 20_000), steps_max=10**7)
+    campaign = Campaign(spec)
+    began = time.monotonic()
+    campaign.run(seconds=0.2)
+    assert time.monotonic() - began < 10, "it takes a minute"
+    assert campaign.state.coverage.executions == 0
+    assert campaign.result().exit_status == 4
+
+
 def test_an_exploration_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     spec = spec_of("v6.5", TWO_MAPS_AND_FLUSH)
     state = tmp_path / "state.json"
@@ -152,7 +194,7 @@ def _no_state(data: dict[str, Any]) -> None:
     ("damage", "told"),
     [
         (_other_program, "another program"),
-        (_other_sources, "another version_digest"),
+        (_other_sources, "for version v6.5 as its sources were then"),
         (_no_coverage, "damaged"),
         (_no_stack, "damaged"),
         (_no_state, "no state"),

@@ -6,7 +6,12 @@ from __future__ import annotations
 import pytest
 
 from stressvmap.journal import events as ev
+from stressvmap.kernel.areas import VmapArea
+from stressvmap.kernel.function import kernel_function
+from stressvmap.kernel.locks import SpinLock
 from stressvmap.kernel.memory import DIRECT_MAP_PAGE
+from stressvmap.kernel.slab import KMEM_CACHE_ALLOC, kmem_cache_alloc
+from stressvmap.program import Fault
 from stressvmap.sched.replay import Run
 from stressvmap.sched.sequential import SequentialRuntime
 from stressvmap.vmalloc.backend import ModelBackend
@@ -22,10 +27,12 @@ from tests.model.world import (
     Outcome,
     alone,
     map_,
+    nth,
     on,
     scenario,
     scripted,
     unmap,
+    until_in,
     until_pause,
     vfree,
     vmalloc,
@@ -217,3 +224,46 @@ def test_vfree_of_nothing_is_nothing_and_of_a_stranger_a_warning(version: type[V
 
     outcome = alone(version, prepare=strange)
     assert [event[5] for event in outcome.events(ev.WARN)] == ["no area at the address to free"]
+
+
+# -- the spare area of a CPU ------------------------------------------------------------------------------------------
+
+THREE_HOLES = (map_(0, 5), map_(1, 16), map_(2, 8), map_(3, 16), map_(4, 8), unmap(1), unmap(3), ALIASES)
+"""No block fits into one of them but by splitting it."""
+
+
+class PreloadsFirst(V6_4):
+    """Puts the spare area in its place before it has the lock."""
+
+    @kernel_function
+    def preload_this_cpu_lock(self, lock: SpinLock) -> None:
+        va = None
+        if self.ne_fit_preload_node.this_cpu_read() is None:
+            va = kmem_cache_alloc(self.machine, VmapArea)
+        if va is not None and self.ne_fit_preload_node.this_cpu_cmpxchg(None, va) is not None:
+            va.kfree()
+        lock.lock()
+
+
+@pytest.mark.parametrize(("version", "warns"), [*((version, False) for version in VERSIONS), (PreloadsFirst, True)])
+def test_who_has_allocated_a_spare_area_finds_one_under_the_lock(version: type[V6_4], warns: bool) -> None:
+    """Whoever else splits a hole on this CPU in between, here while task 1 stands before the lock. What is made to fail
+    is the allocation without sleeping, which is only for those who found a spare and were moved to another CPU.
+    """
+    block = map_(5, 4), map_(6, 4), PAUSE, map_(7, 4)
+    outcome = scripted(
+        version,
+        on(0, *THREE_HOLES, *block),
+        on(0, map_(8, 4)),
+        script=[
+            Run(1, until_pause),
+            Run(1, nth(1, until_in("preload_this_cpu_lock", ev.LOCK))),
+            Run(2),
+            Run(1),
+        ],
+        faults=[Fault(KMEM_CACHE_ALLOC, 1, 9)],
+        window_blocks=12,
+    )
+    warnings = [found.mechanism.mechanism for found in outcome.of("kernel-bug")]
+    assert warnings == (["no memory to split a hole"] if warns else [])
+    assert outcome.returned("vm_map_ram")[:7] == [0, 5, 21, 29, 45, 8, 12]

@@ -78,7 +78,7 @@ def first_hits(seeds: int, schedules: int) -> Table:
             hits: dict[str, list[int]] = {}
             for seed in range(seeds):
                 for finding in _findings(version, runtime, seed, schedules):
-                    hits.setdefault(f"{finding.check}: {finding.mechanism.split(' | ', 2)[2]}", []).append(
+                    hits.setdefault(f"{finding.check}: {finding.mechanism.split(' | ', 1)[1]}", []).append(
                         finding.first_at_schedule + 1
                     )
             for name, found in sorted(hits.items()):

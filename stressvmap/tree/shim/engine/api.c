@@ -226,6 +226,11 @@ uint64_t sv_base(void)
 	return (uintptr_t)__ehdr_start;
 }
 
+uint64_t sv_arena_base(void)
+{
+	return sv_arena;
+}
+
 void sv_set_bare(int is_bare)
 {
 	is_bare_next = is_bare;

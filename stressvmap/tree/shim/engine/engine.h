@@ -178,6 +178,8 @@ bool sv_should_fail(const char *kind);
  */
 void *sv_alloc(size_t size, const char *type, bool zeroed); /* recorded as object_alloc; NULL if there is no more */
 void sv_free(void *object, uint32_t how);		    /* recorded as object_free, c = how */
+/* What the current task does now is why it will be freed: its stack is the free's, whoever calls sv_free then. */
+void sv_will_free(const void *object);
 bool sv_is_object(const void *address);			    /* whether it lies in an object that is alive */
 /* Tell of an access by the shim itself to a kernel object (a lock in a block): dead_access if it is dead. */
 void sv_touch(int kind, const void *address, uint32_t field);
@@ -313,6 +315,9 @@ SV_EXPORT uint64_t sv_flags(void);	/* what the oracle saw that Python's checks m
 SV_EXPORT uint64_t sv_point_count(void);
 /* Where the library lies in this process: what an address of static storage is relative to. */
 SV_EXPORT uint64_t sv_base(void);
+/* Where the heap and the tasks' stacks lie: at fixed addresses in the first library of a process alone. */
+SV_EXPORT uint64_t sv_arena_base(void);
+SV_EXPORT uint64_t sv_stacks_base(void);
 /* End the running run at its next point as SV_INTERRUPTED; from any thread, or a signal handler. */
 SV_EXPORT void sv_request_stop(void);
 /* From the next sv_load on callbacks return at once, nothing is recorded, and tasks run to their end or until they

@@ -190,6 +190,7 @@ void sv_migrations_arm(void);
 /* ---------------------------------------------------------------- crash.c */
 
 extern volatile int sv_in_task; /* a task's code runs, not the hub or Python */
+extern uintptr_t sv_constants_end; /* nothing can be written from the library's start to here */
 
 enum sv_landing { SV_LANDED_CRASH = 1, SV_LANDED_LOOP };
 
