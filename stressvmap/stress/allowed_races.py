@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Data races of a tree that somebody has argued for: `configs/races-*.toml`, each entry with its reason.
 
-An entry names the two functions and the fields, so it covers those pairs and no other: another function that races on
-the same field is reported as ever. What is allowed is counted and told, never dropped without a word.
+An entry names two functions and the fields, so it covers those pairs and no other: another function that races on the
+same field is reported as ever. A side is a function's if the access was made in it, or in what the compiler inlined
+into it. What is allowed is counted and told, never dropped without a word.
 
 ```toml
 [[allow]]
@@ -27,9 +28,11 @@ from stressvmap.checks.base import Violation
 from stressvmap.errors import ConfigError
 from stressvmap.journal.events import OBJECT_ALLOC, Event
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.place import places
 from stressvmap.tree.screen import Race
 
 DATA_RACE: Final = "data-race"
+SIDES: Final = 2
 _INDEX: Final = re.compile(r"\[\d+\]")
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -57,9 +60,12 @@ class Allowed:
     """`vmap_block.free`; of an element of an array, `vmap_node.pool[].len`."""
     reason: str
 
-    def covers(self, functions: Iterable[str], field: str) -> bool:
-        """Whether it is about this race: just these functions, and one of the fields."""
-        return frozenset(functions) == self.functions and _INDEX.sub("[]", field) in self.fields
+    def covers(self, one: str, other: str, field: str) -> bool:
+        """Whether it is about the race of accesses at these two places, as events have them, to that field."""
+        first, second = ({place.function for place in places(side)} for side in (one, other))
+        mine, yours = min(self.functions), max(self.functions)
+        is_of_both = (mine in first and yours in second) or (yours in first and mine in second)
+        return is_of_both and _INDEX.sub("[]", field) in self.fields
 
 
 def read_allowed(path: Path) -> tuple[Allowed, ...]:
@@ -82,13 +88,12 @@ def allowance_of(violation: Violation, journal: Journal, allowed: Iterable[Allow
     if violation.check != DATA_RACE:
         return None
     steps = [journal.events[number] for number in violation.steps]
-    functions = {_function(event[3]) for event in steps}
     fields = {str(event[5]) for event in steps}
     class_name = next((str(event[5]) for event in journal.events if _is_allocation(event, steps[0][4])), "object")
-    if len(fields) != 1:
+    if len(fields) != 1 or len(steps) != SIDES:
         return None
     field = f"{class_name}.{fields.pop()}"
-    return next((one for one in allowed if one.covers(functions, field)), None)
+    return next((one for one in allowed if one.covers(steps[0][3], steps[1][3], field)), None)
 
 
 def split(races: Iterable[Race], allowed: Iterable[Allowed]) -> tuple[list[tuple[Race, Allowed]], list[Race]]:
@@ -100,8 +105,7 @@ def split(races: Iterable[Race], allowed: Iterable[Allowed]) -> tuple[list[tuple
     inside: list[tuple[Race, Allowed]] = []
     outside: list[Race] = []
     for race in races:
-        functions = {_function(one) for one in race.functions}
-        entry = next((one for one in entries if one.covers(functions, race.field)), None)
+        entry = next((one for one in entries if one.covers(*race.functions, race.field)), None)
         if entry is None:
             outside.append(race)
         else:
@@ -120,11 +124,6 @@ def as_dict(races: Iterable[Race], allowed: Iterable[Allowed]) -> dict[str, Any]
             for race in sorted(outside, key=lambda one: (-one.runs, one.field, one.functions))
         ],
     }
-
-
-def _function(place: str) -> str:
-    """`vb_free mm/vmalloc.c:2140` without where that is."""
-    return place.partition(" ")[0]
 
 
 def _is_allocation(event: Event, object_id: int) -> bool:

@@ -78,7 +78,7 @@ STRUCTS: Final = {
             [_scalar(0, "lock.raw"), *_list(8, "free")],
             [(0, "lock", "spinlock"), (8, "free", "list_head")],
         ),
-        _struct("vm_struct", [_scalar(0, "addr")]),
+        _struct("vm_struct", [_scalar(8 * n, name) for n, name in enumerate(("next", "addr", "size", "flags"))]),
         _struct("on_stack", _list(0, "purge"), [(0, "purge", "list_head")]),
         _struct("rb_node", [_scalar(0, "rb_left", "rb_node"), _scalar(8, "rb_right", "rb_node")]),
         _struct("xarray", [_scalar(0, "xa_head", "void")]),
