@@ -150,6 +150,9 @@ class Race:
 class Screen:
     """Screens the runs of one booted library. `flags` is asked after each run; the library's memory is as it left it.
 
+    `races_every`: data races cost as much as all else together; of so many runs one is screened for them, and a race
+    in the others is not seen.
+
     Raises HarnessError if the library was built without screening, or where C says no.
     """
 
@@ -162,12 +165,14 @@ class Screen:
         *,
         wanted: int = EVERYTHING,
         race_reports: int = RACE_REPORTS,
+        races_every: int = 1,
     ) -> None:
         self.auditor = auditor
         self.decoder: Decoder = auditor.decoder
         self.library: Library = auditor.library
-        self._names: list[str] = []
-        """Of each struct that C knows."""
+        self.wanted = wanted
+        self.races_every = races_every
+        self.runs = 0
         self._fields: list[tuple[str, Struct | None, int]] = []
         """(type, layout, size) of each struct that C knows."""
         self._classes: dict[str, int] = {}
@@ -183,6 +188,10 @@ class Screen:
 
     def flags(self) -> int:
         """Why Python's checks must look at the run that is over, a bit each (CHECKS_BY_BIT); 0: they need not."""
+        if self.races_every > 1:
+            has_races = self.runs % self.races_every == 0
+            self._call("sv_screen_want", self.wanted if has_races else self.wanted & ~RACE)
+        self.runs += 1
         found = int(self._screen())
         if found & UNKNOWN:
             self._learn()
@@ -209,6 +218,7 @@ class Screen:
             self._screen.restype = _u64
             for name, result, arguments in (
                 ("sv_screen_setup", ctypes.c_int, [pointer]),
+                ("sv_screen_want", None, [_u32]),
                 ("sv_screen_struct", ctypes.c_int, [pointer]),
                 ("sv_screen_type", ctypes.c_int, [_u32, _u32, _u32]),
                 ("sv_screen_global", ctypes.c_int, [_u64, _u32, _u32]),
