@@ -17,6 +17,7 @@ from rich.table import Table
 from stressvmap.scenario import Scenario
 from stressvmap.stress.bench import figures, memory, speed
 from stressvmap.stress.bench.ratio import Ratio
+from stressvmap.vmalloc import versions
 
 LENGTHS = (10_000, 100_000, 1_000_000)
 LONGEST = 10_000_000
@@ -58,12 +59,15 @@ def main() -> None:
         "--figures", type=int, metavar="N", help="instead: what each version flushes and owes, over N executions"
     )
     parser.add_argument(
+        "--version", action="append", metavar="V", help="of --figures: these instead of all built-in ones (repeatable)"
+    )
+    parser.add_argument(
         "--first-hits", type=int, metavar="SEEDS", help="instead: executions to the first violation, over SEEDS seeds"
     )
     options = parser.parse_args()
     console = Console()
     if options.figures:
-        console.print(figures.figures(options.figures))
+        console.print(figures.figures(options.figures, options.version or tuple(versions.BUILT_IN)))
     elif options.first_hits:
         console.print(figures.first_hits(options.first_hits, 200))
     elif options.memory:
