@@ -170,6 +170,14 @@ class Screen:
         self.auditor = auditor
         self.decoder: Decoder = auditor.decoder
         self.library: Library = auditor.library
+        self.scenario, self.window, self.direct_map = scenario, window, direct_map
+        self._declare()
+        self.begin(wanted=wanted, race_reports=race_reports, races_every=races_every)
+
+    def begin(self, *, wanted: int = EVERYTHING, race_reports: int = RACE_REPORTS, races_every: int = 1) -> None:
+        """Forget every race, type and lock, and go on with these settings. The library's memory is as boot or a run
+        left it.
+        """
         self.wanted = wanted
         self.races_every = races_every
         self.runs = 0
@@ -177,9 +185,8 @@ class Screen:
         """(type, layout, size) of each struct that C knows."""
         self._classes: dict[str, int] = {}
         self._by_layout: dict[tuple[str, int], int] = {}
-        self._declare()
         self.decoder.begin(self.library.objects())
-        setup = self._setup(scenario, window, direct_map, wanted, race_reports)
+        setup = self._setup(race_reports)
         if self._call("sv_screen_setup", ctypes.byref(setup)):
             raise HarnessError(
                 f"{self.library.path}: screening has another ABI; build it again (stressvmap tree clean)"
@@ -238,14 +245,12 @@ class Screen:
 
     # -- told once ----------------------------------------------------------------------------------------
 
-    def _setup(
-        self, scenario: Scenario, window: tuple[int, int], direct_map: tuple[int, int], wanted: int, race_reports: int
-    ) -> _Setup:
-        setup = _Setup()
-        setup.abi, setup.wanted, setup.race_reports = ABI, wanted, race_reports
+    def _setup(self, race_reports: int) -> _Setup:
+        setup, scenario = _Setup(), self.scenario
+        setup.abi, setup.wanted, setup.race_reports = ABI, self.wanted, race_reports
         setup.block_bits, setup.page_shift = scenario.block_bits, self.decoder.page_shift
-        setup.window_start, setup.window_end = window
-        setup.direct_start, setup.direct_end = direct_map
+        setup.window_start, setup.window_end = self.window
+        setup.direct_start, setup.direct_end = self.direct_map
         setup.boot_events = len(self.decoder.boot_events())
         setup.lazy_bias = self.auditor.lazy_bias
         limits = scenario.limits
