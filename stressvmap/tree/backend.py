@@ -247,7 +247,7 @@ class TreeBackend:
         self.window = (WINDOW_PAGE, WINDOW_PAGE + scenario.window_blocks * scenario.block_bits)
         self.auditor = Auditor(self.decoder, scenario.block_bits, self.window, bias)
         self.library.boot(_config(scenario, self.window, bias, version.points_all))
-        self._screen = Screen(self.auditor, scenario, self.window, (DIRECT_MAP_PAGE, WINDOW_PAGE))
+        self.screen = Screen(self.auditor, scenario, self.window, (DIRECT_MAP_PAGE, WINDOW_PAGE))
         self.reason = ""
         self._encoded: dict[int, tuple[Program, Loadable]] = {}
         """By id() of the program, which is kept so that it stays its own: for a few programs that are run often."""
@@ -289,7 +289,7 @@ class TreeBackend:
     @property
     def flags(self) -> int:
         """What the oracle saw of the last run that the checks should look at; 0: nothing."""
-        return self._screen.flags()
+        return self.screen.flags()
 
     @property
     def operations(self) -> int:
