@@ -126,8 +126,10 @@ class Vmalloc:
         self.purge_vmap_area_root = VmapTree(machine, LAZY, self.purge_vmap_area_lock)
 
     def vmap_init_free_space(self) -> None:
-        """mm/vmalloc.c:vmap_init_free_space, as if all but the window had been imported from vmlist."""
-        self.free_vmap_area_root.add_boot_space(self.VMALLOC_START, self.VMALLOC_END)
+        """mm/vmalloc.c:vmap_init_free_space: all of it, the window and what lies around, for an aligned allocation
+        passes through there.
+        """
+        self.free_vmap_area_root.add_boot_space(1, ULONG_MAX)
 
     def vmap_init_queues(self) -> None:
         """The queues of blocks, and the indexes of them."""

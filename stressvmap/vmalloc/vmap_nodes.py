@@ -60,10 +60,8 @@ class VmapNodes(V6_5):
         self.vmap_nodes = [VmapNode(self.machine, id, self.purge_vmap_node) for id in range(self.nr_vmap_nodes)]
 
     def vmap_init_free_space(self) -> None:
-        """mm/vmalloc.c:vmap_init_free_space (v6.12): all of it, the window and what lies around, for an aligned
-        allocation passes through there. vmalloc_init registers the shrinker after that.
-        """
-        self.free_vmap_area_root.add_boot_space(1, ULONG_MAX)
+        """The same; vmalloc_init registers the shrinker after that."""
+        super().vmap_init_free_space()
         self.shrinkers.append(Shrinker("vmap-node", self.vmap_node_shrink_count, self.vmap_node_shrink_scan))
 
     # -- nodes and pools ----------------------------------------------------------------------------------
