@@ -10,6 +10,7 @@ from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.story import StateCheck, ranges_text
 from stressvmap.checks.world import BLOCK_LOCK, LAZY_TREE, MAPPING_ENTRIES, POOL, POOL_HEAD, POOL_LEN
 from stressvmap.journal.events import API_END, AUDIT_END, UNLOCK, WRITE, WRITE_ONCE, Event
+from stressvmap.quantity import counted
 from stressvmap.ranges import PageRange
 
 NOT_MAPPED: Final = "returned a range that is not wholly mapped"
@@ -165,10 +166,16 @@ class Accounting(StateCheck):
         if live is not None and live + free + dirty != bits:
             self._wrong(number, event, block, SUM_WRONG, f"live {live} + free {free} + dirty {dirty} != {bits}")
         if used is not None and live is not None and used != live:
-            self._wrong(number, event, block, USED_WRONG, f"used_map has {used} bits set, live slots have {live} pages")
+            self._wrong(
+                number,
+                event,
+                block,
+                USED_WRONG,
+                f"used_map has {counted(used, 'bit')} set, live slots have {counted(live, 'page')}",
+            )
         mapped = fields.get("mapped")
         if mapped is not None and live is not None and mapped > live:
-            self._wrong(number, event, block, MAPPED_DEAD, f"{mapped} pages are mapped, live slots have {live}")
+            self._wrong(number, event, block, MAPPED_DEAD, f"{counted(mapped, 'page')} mapped, live slots have {live}")
         is_listed = (block, "free_list") in self.state.listed_on
         if is_listed != (free > 0):
             mechanism = LISTED_FULL if is_listed else UNLISTED_FREE
@@ -202,29 +209,29 @@ class Accounting(StateCheck):
         self._wrong(number, event, block, HULL_MISSES, books, self.clear_steps(missed))
 
     def _audit_lazy(self, number: int, event: Event, snapshot: Snapshot) -> None:
-        counted = snapshot.values.get("vmap_lazy_nr")
+        booked = snapshot.values.get("vmap_lazy_nr")
         lazy = sum(end - start for start, end, tree in snapshot.areas if tree == LAZY_TREE)
-        if counted is not None and counted != lazy:
+        if booked is not None and booked != lazy:
             self.report(
                 number,
                 Mechanism(self.NAME, (), "vmap_lazy_nr", LAZY_WRONG),
-                f"vmap_lazy_nr is {counted}, but {lazy} pages are on the lazy trees",
+                f"vmap_lazy_nr is {booked}, but the lazy trees have {counted(lazy, 'page')}",
                 [self.step(number, event, "everything is drained")],
                 f"should have been: {lazy}",
             )
 
     def _audit_pools(self, number: int, event: Event, snapshot: Snapshot) -> None:
         for node, fields in snapshot.fields.items():
-            for name, counted in fields.items():
+            for name, said in fields.items():
                 if not name.endswith(POOL_LEN):
                     continue
                 pool = name.removesuffix(POOL_LEN)
                 there = snapshot.pooled.get((node, pool + POOL_HEAD), 0)
-                if counted != there:
+                if said != there:
                     self.report(
                         number,
                         Mechanism(self.NAME, (), POOL, POOL_WRONG),
-                        f"{pool}{POOL_LEN} of {self.object_name(self.state.object(node), node)} is {counted}, "
+                        f"{pool}{POOL_LEN} of {self.object_name(self.state.object(node), node)} is {said}, "
                         f"but {there} areas are in it",
                         [self.step(number, event, "everything is drained")],
                         f"should have been: {there}",

@@ -14,6 +14,7 @@ from stressvmap.checks.state import State
 from stressvmap.checks.story import StateCheck
 from stressvmap.checks.world import PURGE_LOCK
 from stressvmap.journal.events import API_END, FLUSH_BEGIN, FULL_END, READ, UNLOCK, Event
+from stressvmap.quantity import counted
 from stressvmap.ranges import PageRange
 
 
@@ -52,8 +53,8 @@ class FlushLimit(LimitCheck):
         self.report(
             number,
             Mechanism(self.NAME, (entry,), "flush", self.MECHANISM, coarse=self.state.is_coarse),
-            f"a flush of {where} covers {self.cost_of(cost)} pages that {self.TOLD}",
-            [self.step(number, event, f"flushes {cost.flushed} pages, of which {cost.owed} are owed")],
+            f"a flush of {where} covers {counted(self.cost_of(cost), 'page')} that {self.TOLD}",
+            [self.step(number, event, f"flushes {counted(cost.flushed, 'page')}, of which {cost.owed} are owed")],
             f"should have been: at most {self.limit:g}",
             where,
         )
@@ -137,7 +138,7 @@ class LockHold(LimitCheck):
         self.report(
             number,
             Mechanism(self.NAME, (self.state.entry_of(event),), PURGE_LOCK, "held longer than the limit"),
-            f"{PURGE_LOCK} was held for {points} points of its holder",
+            f"{PURGE_LOCK} was held for {counted(points, 'point')} of its holder",
             [self.step(number, event, f"releases {PURGE_LOCK}")],
             f"should have been: at most {self.limit:g}",
         )

@@ -14,6 +14,7 @@ from stressvmap.checks.state import State
 from stressvmap.checks.story import StateCheck
 from stressvmap.journal.events import AUDIT_END, LIST_CORRUPT, LIST_DEL, LOCK, Event
 from stressvmap.journal.journal import Journal
+from stressvmap.quantity import counted
 
 QUEUE_LOCK: Final = "vbq->lock"
 FREE_LIST_NODE: Final = "free_list"
@@ -146,9 +147,8 @@ class ListCorruption(StateCheck):
                     f"{self._name(block)} has free space, but no walk of a list reaches it",
                 )
             elif len(cpus) > 1 or (cpus and not has_space):
-                where = (
-                    f"on the list of {', '.join(f'CPU {cpu}' for cpu in cpus)} with {fields.get('free', 0)} pages free"
-                )
+                names = ", ".join(f"CPU {cpu}" for cpu in cpus)
+                where = f"on the list of {names} with {counted(fields.get('free', 0), 'page')} free"
                 self._at_rest(number, event, FULL_LISTED, head, f"{self._name(block)} is {where}")
 
     def _name(self, object_id: int) -> str:

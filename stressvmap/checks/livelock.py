@@ -24,6 +24,7 @@ from stressvmap.journal.events import (
     Event,
 )
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.place import name_of
 
 STEPS_PER_PAGE: Final = 100
 """More than a call spends on a page of the window: on the smallest block of 4 pages, walked, purged and freed, about
@@ -117,7 +118,7 @@ class Livelock(StateCheck):
         steps = [(number, "the execution is given up")]
         for task in runners:
             at, event = last[task]
-            where = " and ".join(sorted({other[3] for other in stretch if other[1] == task and other[3]}))
+            where = " and ".join(sorted({name_of(other[3]) for other in stretch if other[1] == task and other[3]}))
             steps.append(
                 self.step(at, event, f"has made {steps_of[task]} of the last {len(stretch)} steps, in {where}")
             )

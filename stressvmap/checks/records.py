@@ -164,6 +164,7 @@ class TaskState:
         "id",
         "last_call",
         "name",
+        "on_stack",
         "rcu_depth",
         "unlinked",
         "unmaps",
@@ -179,6 +180,8 @@ class TaskState:
         """The one that began last (it may have returned)."""
         self.held: list[Held] = []
         """In the order acquired."""
+        self.on_stack: list[int] = []
+        """Objects on its stack: gone when its outermost call returns."""
         self.rcu_depth = 0
         self.unlinked = NOWHERE
         """First page of the area that it last took out of a busy tree."""
@@ -302,6 +305,8 @@ class ObjectState:
         "free_call",
         "free_event",
         "free_zero_at",
+        "hull_reset_at",
+        "hull_reset_event",
         "hull_writer",
         "id",
         "index",
@@ -344,6 +349,9 @@ class ObjectState:
         """The xarray it was last stored in."""
         self.hull_writer = 0
         """The task that last wrote dirty_max."""
+        self.hull_reset_at = NOWHERE
+        """Number of the last write that made dirty_max 0: somebody has collected the dirty range."""
+        self.hull_reset_event: Event | None = None
 
 
 class Space:

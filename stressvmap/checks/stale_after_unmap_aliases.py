@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from stressvmap.checks.base import Handler, Mechanism
+from stressvmap.checks.blame import TOO_NARROW
 from stressvmap.checks.records import ApiCall, PageState
 from stressvmap.checks.story import RANGES_SHOWN_MAX, StateCheck, cpus_text, hull_of, ranges_text, unmap_entry
 from stressvmap.checks.world import ALIASES
@@ -68,6 +69,20 @@ class StaleAfterUnmapAliases(StateCheck):
                 steps.append(self.step(block.lazy_at, events[block.lazy_at], what))
         return steps
 
+    def _collected_early(self, pages: list[PageState]) -> list[tuple[int, str]]:
+        """That somebody collected the dirty range of a block of `pages` while these were being unmapped, before their
+        PTEs were cleared.
+        """
+        steps = []
+        for page in pages:
+            block = self.state.block_at(page.page)
+            if block is None or page.call is None:
+                continue
+            if page.call.begin < block.hull_reset_at < page.cleared_from:
+                what = f"has collected the dirty range of {self.object_name(block, block.id)}, and resets it"
+                steps.append(self.step(block.hull_reset_at, block.hull_reset_event, what))
+        return list(dict.fromkeys(steps))[:RANGES_SHOWN_MAX]
+
     def _report(self, number: int, event: Event, call: ApiCall, pages: list[PageState], mechanism: Mechanism) -> None:
         where = ranges_text(page.page for page in pages)
         mask = 0
@@ -79,6 +94,8 @@ class StaleAfterUnmapAliases(StateCheck):
             verb = "may" if mask.bit_count() > 1 else "can"
             who_may = f"{cpus_text(mask)} {verb} still translate"
         steps = [*self.clear_steps(pages), *self._block_steps(pages), self.call_begins(call)]
+        if mechanism.mechanism == TOO_NARROW:
+            steps += self._collected_early(pages)
         for flush in call.flushes:
             covered = [page.page for page in pages if flush.covers(page.page)]
             verb = "covers" if covered else "leaves out"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -12,6 +13,8 @@ from stressvmap.checks.state import State
 from stressvmap.checks.world import MAPPING_ENTRIES
 from stressvmap.journal.events import KIND_NAMES, READ, READ_ONCE, WRITE, WRITE_ONCE, Event
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.place import ALLOC, FREE, stack, where
+from stressvmap.quantity import counted
 from stressvmap.ranges import PageRange
 
 VIOLATIONS_MAX: Final = 20
@@ -47,15 +50,19 @@ class StateCheck(Check):
         steps: Iterable[tuple[int, str]],
         verdict: str,
         pages: PageRange | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        """Record one violation: a headline, the steps in the order they happened, and what should have been."""
+        """Record one violation: a headline, the steps in the order they happened, what else there is to know, and what
+        should have been.
+        """
         if self._reported >= VIOLATIONS_MAX and (mechanism in self._seen or len(self._seen) >= MECHANISMS_MAX):
             self.suppressed += 1
             return
         self._reported += 1
         self._seen.add(mechanism)
         told = sorted({step for step in steps if step[0] >= 0})
-        lines = [headline, *(f"  #{number:<6d} {text}" for number, text in told), f"  {verdict}"]
+        lines = [headline, *(f"  #{number:<6d} {text}" for number, text in told)]
+        lines += [f"  {text}" for text in (*notes, verdict)]
         numbers = tuple(sorted({number for number, _ in told}))
         self.violations.append(Violation(self.NAME, mechanism, "\n".join(lines), at, numbers, pages))
 
@@ -63,8 +70,17 @@ class StateCheck(Check):
 
     def who(self, event: Event) -> str:
         """The task, CPU and function of an event."""
-        function = f" in {event[3]}" if event[3] else ""
-        return f"{self.state.task(event).name} (task {event[1]}, CPU {event[2]}){function}"
+        place = where(event[3])
+        return f"{self.state.task(event).name} (task {event[1]}, CPU {event[2]}){f' in {place}' if place else ''}"
+
+    def origins(self, object_id: int) -> list[str]:
+        """Where an object was allocated and freed, a line each, if the journal has their call stacks."""
+        told = []
+        for which, verb in ((ALLOC, "allocated"), (FREE, "freed")):
+            places = stack(self.state.journal, object_id, which)
+            if places:
+                told.append(f"{verb} in {', called by '.join(map(str, places))}")
+        return told
 
     def step(self, number: int, event: Event | None, what: str) -> tuple[int, str]:
         """A step of a story; dropped if the journal does not know its event."""
@@ -72,7 +88,7 @@ class StateCheck(Check):
 
     def call_begins(self, call: ApiCall) -> tuple[int, str]:
         """The step in which an API call began."""
-        where = f"({call.page:#x}, {call.pages} pages)" if call.page else "()"
+        where = f"({call.page:#x}, {counted(call.pages, 'page')})" if call.page else "()"
         return self.step(call.begin, call.event, f"calls {call.entry}{where}")
 
     def clear_steps(self, pages: Sequence[PageState]) -> list[tuple[int, str]]:
@@ -151,3 +167,11 @@ def access_text(kind: int) -> str:
     if kind in (WRITE, WRITE_ONCE):
         return "writes"
     return {"lock": "locks", "unlock": "unlocks"}.get(KIND_NAMES.get(kind, ""), "touches")
+
+
+def without_index(field: str) -> str:
+    """The name of an element of an array, whichever it is."""
+    return _INDEX.sub("[]", field)
+
+
+_INDEX: Final = re.compile(r"\[\d+\]")

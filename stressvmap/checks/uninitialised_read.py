@@ -54,4 +54,5 @@ class UninitialisedRead(StateCheck):
             f"{event[5]} of {name} was read before anybody wrote it",
             steps,
             "should have been: written before others could find the object",
+            notes=self.origins(event[4]),
         )

@@ -119,6 +119,10 @@ class Unseen:
         self.high = min(1.0, share + half)
 
 
+Pairs = dict[int, tuple[int, int]]
+"""By pair: the lowest number of an execution that showed it, and how many did."""
+
+
 class CoverageCount:
     """What the executions of a run covered, by strategy. Plain data: sent from worker processes and merged.
 
@@ -128,25 +132,31 @@ class CoverageCount:
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.capacity = capacity
         self.classes: dict[str, ClassSample] = {}
-        self.pairs: dict[str, set[int]] = {}
+        self.pairs: dict[str, Pairs] = {}
 
-    def add(self, strategy: str, class_hash: int, pairs: Iterable[int]) -> None:
-        """One execution under `strategy` had this footprint (coverage.py)."""
+    def add(self, strategy: str, class_hash: int, pairs: Iterable[int], execution: int) -> None:
+        """Execution number `execution`, under `strategy`, had this footprint (coverage.py)."""
         sample = self.classes.get(strategy)
         if sample is None:
             sample = self.classes[strategy] = ClassSample(self.capacity)
-            self.pairs[strategy] = set()
+            self.pairs[strategy] = {}
         sample.add(class_hash)
-        self.pairs[strategy].update(pairs)
+        seen = self.pairs[strategy]
+        for pair in pairs:
+            before = seen.get(pair)
+            if before is None:
+                seen[pair] = (execution, 1)
+            else:
+                seen[pair] = (min(before[0], execution), before[1] + 1)
 
     def merge(self, other: CoverageCount) -> None:
         """Add what another process counted."""
         for strategy, sample in other.classes.items():
             if strategy not in self.classes:
                 self.classes[strategy] = ClassSample(self.capacity)
-                self.pairs[strategy] = set()
+                self.pairs[strategy] = {}
             self.classes[strategy].merge(sample)
-            self.pairs[strategy] |= other.pairs[strategy]
+            _add_pairs(self.pairs[strategy], other.pairs[strategy])
 
     def classes_at_most(self) -> int:
         """Cheap, for a live display: no fewer classes than were seen; one that two strategies showed counts twice."""
@@ -157,19 +167,30 @@ class CoverageCount:
         if not self.classes:
             return {}
         together = ClassSample(self.capacity)
-        for sample in self.classes.values():
+        pairs: Pairs = {}
+        for name, sample in self.classes.items():
             together.merge(sample)
-        told = _told(together, len(set().union(*self.pairs.values())))
-        told["by_strategy"] = {name: _told(self.classes[name], len(self.pairs[name])) for name in sorted(self.classes)}
+            _add_pairs(pairs, self.pairs[name])
+        told = _told(together, pairs)
+        told["by_strategy"] = {name: _told(self.classes[name], self.pairs[name]) for name in sorted(self.classes)}
         return told
 
 
-def _told(sample: ClassSample, pairs: int) -> dict[str, Any]:
+def _add_pairs(mine: Pairs, theirs: Pairs) -> None:
+    for pair, (first, times) in theirs.items():
+        before = mine.get(pair)
+        mine[pair] = (first, times) if before is None else (min(before[0], first), before[1] + times)
+
+
+def _told(sample: ClassSample, pairs: Pairs) -> dict[str, Any]:
     unseen = Unseen(sample)
+    seen_once = sum(times == 1 for _, times in pairs.values())
     return {
         "executions": sample.executions,
         "distinct_journals": sample.distinct(),
-        "distinct_pairs": pairs,
+        "distinct_pairs": len(pairs),
+        "last_new_pair_at": max((first for first, _ in pairs.values()), default=-1),
+        "new_pairs_expected": round(seen_once / max(1, sample.executions), 6),
         "unseen_estimate": round(unseen.estimate, 6),
         "unseen_low": round(unseen.low, 6),
         "unseen_high": round(unseen.high, 6),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from stressvmap.vmalloc import versions
 
 MAX_ALLOC_ADAPTED: Final = 64
 """Largest VMAP_MAX_ALLOC that --block-bits alone leads to: the kernel's own."""
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{12}")
 Budget: Any = Field(default=None, gt=0)
 
 
@@ -32,7 +34,7 @@ class StressFile(BaseModel):
     seed: int = Field(default=1, ge=0)
     runtime: Literal["threads", "controlled"] = "controlled"
     strategy: str = DEFAULT
-    versions: list[str] = Field(default=[versions.NEWEST], min_length=1)
+    versions: list[str] = Field(default=[versions.DEFAULT], min_length=1)
     workloads: list[str] = Field(default=[WORKLOADS[0]], min_length=1)
     seconds: float | None = Budget
     schedules: int | None = Budget
@@ -55,7 +57,7 @@ class StressConfig:
 
     source: str = ""
     """The file it came from; empty: none."""
-    versions: tuple[str, ...] = (versions.NEWEST,)
+    versions: tuple[str, ...] = (versions.DEFAULT,)
     workloads: tuple[str, ...] = (WORKLOADS[0],)
     runtime: str = CONTROLLED
     strategy: str = DEFAULT
@@ -117,6 +119,8 @@ class StressConfig:
             require_names(
                 "expect", [entry.split(":")[0] for entry in self.expect], CHECK_NAMES, self.source, "--expect"
             )
+            for entry in self.expect:
+                self._require_fingerprint(entry)
         elif self.expect not in (None, "known"):
             raise ConfigError(
                 f'{self._where("expect", "--expect")}: {self.expect!r} is neither "known" nor a list of checks'
@@ -127,6 +131,15 @@ class StressConfig:
         except ConfigError as error:
             raise ConfigError(f"{self._where('strategy', '--strategy')}: {error}") from None
         self.specs()
+
+    def _require_fingerprint(self, entry: str) -> None:
+        """Of an entry of `expect`, if it names one."""
+        check, colon, fingerprint = entry.partition(":")
+        if colon and not _FINGERPRINT.fullmatch(fingerprint):
+            raise ConfigError(
+                f"{self._where('expect', '--expect')}: {entry}: {fingerprint!r} is no fingerprint: 12 digits 0-9, a-f, "
+                f"as a report has it in brackets and `stressvmap versions` lists it; {check} alone means any"
+            )
 
     def _where(self, key: str, option: str) -> str:
         return f"{self.source}: {key}" if self.source else option

@@ -19,6 +19,7 @@ from stressvmap.cli.output import complain, log_to, print_lines, print_object, s
 from stressvmap.cli.replay import StallSeconds
 from stressvmap.errors import ConfigError
 from stressvmap.program import Program
+from stressvmap.quantity import counted
 from stressvmap.report.explored import render_explored
 from stressvmap.report.saved import RESULT_FILE, to_json, write_atomically
 from stressvmap.result import INCONCLUSIVE, SCHEMA
@@ -68,6 +69,7 @@ def explore(
     points: opt.Points = None,
     cc: opt.Compiler = None,
     known: opt.KnownFile = None,
+    races: opt.RacesFile = None,
     ops: Ops = None,
     program: ProgramFile = None,
     workload: Workload = None,
@@ -128,7 +130,7 @@ def explore(
         scenario = replace(scenario, cpus=cpus or 1 + max((task.cpu for task in what.tasks), default=0))
     _require_cpus(what, scenario)
     given_version = version or (saved.version if saved is not None else "v6.5")
-    named = (opt.of_trees([given_version], patch, points, cc, known) or (given_version,))[0]
+    named = (opt.of_trees([given_version], patch, points, cc, known, races) or (given_version,))[0]
     spec = ExploreSpec(
         version=named,
         scenario=scenario,
@@ -228,7 +230,7 @@ class _Shown:
         coverage = state.coverage
         line = (
             f"{state.seconds:6.0f} s  {coverage.complete:,} complete, {coverage.cut:,} cut, "
-            f"{len(coverage.findings)} findings"
+            f"{counted(len(coverage.findings), 'finding')}"
         )
         if self.is_live:
             print(f"\r{line:78}", end="", file=sys.stderr, flush=True)

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +19,7 @@ from stressvmap.cli.options import Json, Out, Quiet, Verbose
 from stressvmap.cli.output import complain, log_to, print_lines, print_object, start_log
 from stressvmap.errors import ConfigError
 from stressvmap.journal.store import write
+from stressvmap.quantity import counted
 from stressvmap.report.columns import columns
 from stressvmap.report.saved import RESULT_FILE, to_json, write_atomically
 from stressvmap.result import CLEAN, INCONCLUSIVE, SCHEMA, VIOLATED
@@ -37,6 +40,7 @@ SCHEDULE_FILE: Final = "replay.json"
 StallSeconds = Annotated[
     float, typer.Option(metavar="X", help="Give up (4) if the version makes no step for so long: it loops.")
 ]
+_THEN: Final = "so that only blocked tasks are switched away from"
 _VERDICTS: Final = {RECURS: VIOLATED, DOES_NOT_RECUR: CLEAN, DIVERGED: INCONCLUSIVE}
 
 
@@ -68,7 +72,7 @@ def replay(
     \b
     Example
         stressvmap replay logs/<run>/schedules/<id>.json --story
-    Example: does my patch cure it?
+    Example: does my patch cure it? A first look; where the schedule ceases to fit, it says what tells more
         stressvmap replay logs/<run>/schedules/<id>.json --version ./my_patch.py:MyPatch --prefix
     """
     start_log(verbose, is_quiet=quiet)
@@ -150,6 +154,7 @@ def _object(told: Replayed, path: Path) -> dict[str, Any]:
         "same_journal": told.is_same_journal,
         "same_source": told.is_same_source,
         "diverged": None if told.mismatch is None else {"step": told.mismatch.step, "message": str(told.mismatch)},
+        "followed": None if told.followed is None else asdict(told.followed),
         "version": told.version,
         "version_digest": told.version_digest,
         "check": saved.check,
@@ -173,11 +178,19 @@ def _object(told: Replayed, path: Path) -> dict[str, Any]:
     }
 
 
+def _explore_command(told: Replayed, path: Path) -> str:
+    """What runs every schedule of the same program."""
+    words = ["stressvmap", "explore", "--program", str(path), "--version", told.version, "--preemptions", "2"]
+    return f"{shlex.join(words)}   (every such schedule of its program; shrink the file first if that is many)"
+
+
 def _lines(told: Replayed, path: Path, wants_story: bool) -> Iterator[str]:
     saved, violation = told.saved, told.violation
     kept_for = f"{saved.check} {saved.fingerprint}" if saved.fingerprint else "kept for no violation"
     yield f"{path}: {told.version}, {saved.scenario.workload}, {kept_for}"
-    if not told.is_same_source:
+    if told.version != saved.version:
+        yield f"  version    another than it was found on ({saved.version})"
+    elif not told.is_same_source:
         digests = f"{saved.version_digest or 'not known'}; now {told.version_digest}"
         yield f"  source     not what it was when this was saved ({digests}): tried all the same"
     if told.mismatch is not None:
@@ -185,15 +198,26 @@ def _lines(told: Replayed, path: Path, wants_story: bool) -> Iterator[str]:
     if told.journal is None:
         yield "  verdict    diverged: nothing is said about the violation (--prefix goes on from there)"
         return
+    followed = told.followed
+    if followed is not None:
+        yield (
+            f"  followed   for {followed.steps} of the {counted(told.points, 'step')} of this run, in which "
+            f"{followed.operations} of {followed.operations_in_all} operations had begun; "
+            f"the rest was decided {_THEN if followed.then == FollowStrategy().label else f'by {followed.then}'}"
+        )
     if violation is not None:
         yield f"  violation  {'recurs' if saved.fingerprint else 'there is one'}: {violation.mechanism.text()}"
+    elif followed is not None and saved.fingerprint:
+        yield "  violation  did not come up in this one run: no sign that it cannot"
+        yield f"  look on    {_explore_command(told, path)}"
     else:
         yield f"  violation  {'does not recur' if saved.fingerprint else 'there is none'}"
     for other in told.violations:
         if other is not violation:
             yield f"  besides    {other.mechanism.text()} ({other.fingerprint})"
     journal = {True: "the same", False: "another", None: "not known what it was"}[told.is_same_journal]
-    yield f"  journal    {journal} (sha256 {told.journal_digest[:12]}), {told.points} steps, ended: {told.reason}"
+    steps = counted(told.points, "step")
+    yield f"  journal    {journal} (sha256 {told.journal_digest[:12]}), {steps}, ended: {told.reason}"
     if wants_story and violation is not None:
         yield ""
         yield from columns(told.journal, violation)

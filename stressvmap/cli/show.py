@@ -14,19 +14,13 @@ from stressvmap.cli.output import complain, print_object, print_raw, start_log
 from stressvmap.errors import ConfigError
 from stressvmap.journal.events import KIND_NAMES, Event
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.place import name_of, places
 from stressvmap.journal.sanity import checked
 from stressvmap.journal.store import read
+from stressvmap.quantity import counted
+from stressvmap.report.filters import parse_kinds, parse_range, parse_tasks, select
 from stressvmap.report.saved import to_json, write_atomically
-from stressvmap.report.timeline import (
-    describe,
-    object_classes,
-    parse_kinds,
-    parse_range,
-    parse_tasks,
-    select,
-    to_ftrace,
-    to_perfetto,
-)
+from stressvmap.report.timeline import describe, object_classes, to_ftrace, to_perfetto
 from stressvmap.result import SCHEMA
 
 COMMAND = "show"
@@ -94,14 +88,14 @@ def _lines(journal: Journal, chosen: Iterator[tuple[int, Event]]) -> Iterator[st
     header = journal.header
     yield (
         f"# {header.get('version', 'unknown version')}, execution {header.get('execution', '?')}, seed"
-        f" {header.get('seed', '?')}: {len(journal.events)} events"
+        f" {header.get('seed', '?')}: {counted(len(journal.events), 'event')}"
     )
     shown = 0
     for number, entry in chosen:
         shown += 1
         yield describe(entry, number, journal, classes)
     if shown < len(journal.events):
-        yield f"# {shown} of {len(journal.events)} events shown"
+        yield f"# {shown} of {counted(len(journal.events), 'event')} shown"
 
 
 def _write_timeline(journal: Journal, trace: str, target: Path) -> Path:
@@ -117,7 +111,9 @@ def _write_timeline(journal: Journal, trace: str, target: Path) -> Path:
 def _as_object(number: int, event: Event) -> dict[str, Any]:
     kind, task, cpu, function, a, b, c = event
     name = KIND_NAMES.get(kind, str(kind))
-    return {"number": number, "kind": name, "task": task, "cpu": cpu, "function": function, "a": a, "b": b, "c": c}
+    told = {"number": number, "kind": name, "task": task, "cpu": cpu, "function": name_of(function)}
+    inlined = [{"function": one.function, "file": one.file, "line": one.line} for one in places(function) if one.file]
+    return told | ({"places": inlined} if inlined else {}) | {"a": a, "b": b, "c": c}
 
 
 def _object(journal: Journal) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from stressvmap.cli.options import Json, Quiet, Verbose
 from stressvmap.cli.output import complain, print_lines, print_object, start_log
 from stressvmap.cli.replay import StallSeconds
 from stressvmap.errors import STOPPED_STATUS, ConfigError
+from stressvmap.quantity import counted
 from stressvmap.result import INCONCLUSIVE, SCHEMA, VIOLATED
 from stressvmap.stress.schedule_file import read_schedule, write_schedule
 from stressvmap.stress.shrink import Shown, Shrinker, Shrunk, Size
@@ -101,7 +102,9 @@ class _Progress:
         if self._is_quiet or result.best is None or now - self._told < PROGRESS_SECONDS:
             return
         self._told = now
-        print(f"shrinking: {result.best.size} ({result.tries} candidates tried)", file=sys.stderr, flush=True)
+        print(
+            f"shrinking: {result.best.size} ({counted(result.tries, 'candidate')} tried)", file=sys.stderr, flush=True
+        )
 
 
 def _status(result: Shrunk) -> int:
@@ -115,7 +118,7 @@ def _lines(result: Shrunk, path: Path, target: Path) -> Iterator[str]:
     if best is None or before is None:
         is_cut = result.is_stopped or result.is_over_budget
         what = "ended before the violation recurred" if is_cut else "the violation does not recur: nothing to shrink"
-        yield f"{path}: {what} ({result.tries} candidates tried)"
+        yield f"{path}: {what} ({counted(result.tries, 'candidate')} tried)"
         return
     yield f"{path}: {best.saved.version}, {best.saved.check} {best.saved.fingerprint}"
     yield f"  before  {before}"
@@ -128,6 +131,8 @@ def _lines(result: Shrunk, path: Path, target: Path) -> Iterator[str]:
     for number, task in enumerate(best.saved.program.tasks, 1):
         told = ", ".join(f"{op.kind} {op.slot}{f':{op.pages}' if op.pages else ''}" for op in task.ops)
         yield f"  task {number} on CPU {task.cpu}: {told}"
+    for fault in best.saved.program.faults:
+        yield f"  task {fault.task}: its {fault.kind} number {fault.nth} fails"
     yield "  at the end what is still mapped is unmapped, and vm_unmap_aliases is called, as after every program"
     yield f"  replay it with: stressvmap replay {target} --story"
 

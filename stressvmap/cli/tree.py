@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from stressvmap.cli.conform import conform_command
 from stressvmap.cli.options import Json, Quiet, Verbose
 from stressvmap.cli.output import complain, print_object, print_raw, start_log
 from stressvmap.errors import ConfigError
@@ -24,6 +25,7 @@ _DIGEST_SHOWN: Final = 12
 _DEFAULT: Final = BuildOptions()
 
 tree_app = typer.Typer(name=NAME, rich_markup_mode=None)
+tree_app.command("conform")(conform_command)
 
 _Place = Annotated[
     str, typer.Argument(metavar="PATH", help="A kernel tree, a linux-source-*.tar.xz, or a git work tree as PATH@REV.")

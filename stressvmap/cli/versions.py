@@ -56,7 +56,7 @@ def versions(
 def _lines() -> list[str]:
     lines = []
     for version in BUILT_IN.values():
-        lines.append(f"{version.NAME:<12} {version.TITLE}")
+        lines.append(f"{version.NAME:<16} {version.TITLE}")
         for known in version.known:
             lines.append(
                 f"    known: {known.check} {known.fingerprint} ({known.frequency}): {known.title}; {known.reference}"

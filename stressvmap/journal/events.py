@@ -58,7 +58,7 @@ TREE_INSERT: Final = 26  # a=area object b=tree name ("busy", "lazy", "free") c=
 TREE_ERASE: Final = 27  # same
 TREE_FIND: Final = 28  # a=area object found or 0, b=tree name, c=page looked up
 # -- operations: control
-WORK_QUEUE: Final = 29  # b=work name
+WORK_QUEUE: Final = 29  # b=work name c=1: it was queued already, and stays so
 WORK_BEGIN: Final = 30
 WORK_END: Final = 31
 MIGRATED: Final = 32  # a=CPU left c=CPU entered

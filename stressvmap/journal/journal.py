@@ -23,7 +23,7 @@ class Journal:
     header: dict[str, Any]
     """JSON-able. Keys: `version` (code under test), `scenario` (dict), `block_bits`, `window` [start, end) pages,
     `possible` and `online` CPUs at the start, `direct_map` [start, end) pages, `tasks` {id as text: [name, cpu]},
-    `seed`, `execution`.
+    `seed`, `execution`; of a kernel tree `stacks` (journal/place.py).
     """
     events: Sequence[Event]
     streams: frozenset[str] = field(default_factory=lambda: frozenset({GROUND, OPERATIONS, AUDIT}))

@@ -243,35 +243,43 @@ class VmapTree:
         self, size: int, align: int, window_start: int, window_end: int, get_spare: Callable[[], VmapArea | None]
     ) -> int:
         """__alloc_vmap_area: take `size` bytes, lowest fit: the address, or window_end. `get_spare` is asked for a
-        struct only if a hole is split in two.
+        struct only if a hole is split in two; it may let others run, who find the lock taken.
         """
-        self._announce(TREE_ERASE, 0)
         adjust = align > PAGE_SIZE and window_end - window_start != size
-        node = self.tree.lowest_match(size, align, window_start, adjust)
-        if node is None:
-            return window_end
-        hole = _area(node)
-        start = -(-max(node.rb_start, window_start) // align) * align
-        end = start + size
-        if end > window_end:
-            return window_end
-        if node.rb_start == start and node.rb_end == end:
-            self._unlink(hole)
-            hole.kfree()
-        elif node.rb_start == start:
-            self._resize(hole, end, node.rb_end)
-        elif node.rb_end == end:
-            self._resize(hole, node.rb_start, start)
-        else:
+        spare: VmapArea | None = None
+        while True:
+            self._announce(TREE_ERASE, 0)
+            node = self.tree.lowest_match(size, align, window_start, adjust)
+            if node is None:
+                return window_end
+            start = -(-max(node.rb_start, window_start) // align) * align
+            end = start + size
+            if end > window_end:
+                return window_end
+            is_split = node.rb_start != start and node.rb_end != end
+            if spare is not None or not is_split:
+                break
             spare = get_spare()
             if spare is None:
                 self.machine.WARN_ON(True, "no memory to split a hole")
                 return window_end
+            if self._is_locked():
+                break  # the hole is what it was; who lets others into the tree has to look again
+        hole = _area(node)
+        if is_split:
+            assert spare is not None
             left_start = node.rb_start
             self._resize(hole, end, node.rb_end)
             spare.values["va_start"], spare.values["va_end"] = left_start, start
             spare.node = node = AreaNode(left_start, start, spare, self.tree)
             self.tree.insert(node)
+        elif node.rb_start != start:
+            self._resize(hole, node.rb_start, start)
+        elif node.rb_end != end:
+            self._resize(hole, end, node.rb_end)
+        else:
+            self._unlink(hole)
+            hole.kfree()
         self._went(start, end, "block" if align > PAGE_SIZE else "area")
         return start
 
@@ -285,10 +293,13 @@ class VmapTree:
     # -- inside -------------------------------------------------------------------------------------------
 
     def _announce(self, kind: int, object_id: int) -> None:
-        lock = self.lock
-        if lock is not None and lock.owner is not self.machine.runtime.current:
-            lock.assert_held()
+        if self.lock is not None and not self._is_locked():
+            self.lock.assert_held()
         self.machine.runtime.point(kind, object_id, self.name)
+
+    def _is_locked(self) -> bool:
+        """By the current task."""
+        return self.lock is not None and self.lock.owner is self.machine.runtime.current
 
     def _settle(self, area: VmapArea) -> VmapArea:
         """Put `area` into the tree by itself. In the free tree the struct lives on as a node that means other

@@ -54,7 +54,7 @@ class Workqueue:
             kworker.body = self._serve
 
     def schedule_work(self, work: Work) -> bool:
-        """Queue `work`; False if it is queued already."""
+        """Queue `work`; False if it is queued already. Either way what the caller did comes before its next start."""
         return self._queue_work(work, self.kworkers)
 
     def schedule_work_on(self, cpu: int, work: Work) -> bool:
@@ -83,10 +83,10 @@ class Workqueue:
         machine = self.machine
         machine.runtime.point(WORK_QUEUE, 0, work.name)
         machine.runtime.note(("works",), CHANGES)
+        machine.record(WORK_QUEUE, 0, work.name, int(work.is_pending))
         if work.is_pending:
             return False
         work.is_pending = True
-        machine.record(WORK_QUEUE, 0, work.name, 0)
         self._queue.append(work)
         for kworker in kworkers:
             if kworker.is_parked and kworker.context is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.text import Text
 
 from stressvmap.program import Program
+from stressvmap.quantity import counted
 from stressvmap.report.verdict import program as command_name
 from stressvmap.report.verdict import story
 from stressvmap.result import CLEAN, VIOLATED, Finding, RunResult
@@ -50,21 +51,22 @@ def covered(result: RunResult) -> str:
     complete, cut = told["complete_executions"], told["cut_executions"]
     by_bound = [f"{told[name]:,} with {name.split('_')[1]}" for name in told if name.startswith("preemptions_")]
     seconds = f"{result.seconds:.1f} s"
-    deadlocks = "1 deadlock" if told["deadlocks"] == 1 else f"{told['deadlocks']:,} deadlocks"
+    deadlocks = counted(told["deadlocks"], "deadlock")
     if "states" in told:
         ends = f" ({', '.join(by_bound)} preemptions)" if by_bound else ""
         return (
-            f"{told['states']:,} states, gone on with once each; {complete:,} executions run to their end{ends}, "
-            f"{cut:,} cut where they came to a state that was known; {told['classes']:,} Mazurkiewicz traces, one "
-            f"execution of each judged; {deadlocks}, {seconds}"
+            f"{counted(told['states'], 'state')}, gone on with once each; {counted(complete, 'execution')} run to "
+            f"their end{ends}, {cut:,} cut where they came to a state that was known; "
+            f"{counted(told['classes'], 'Mazurkiewicz trace')}, one execution of each screened, "
+            f"{told['judged']:,} of these judged; {deadlocks}, {seconds}"
         )
     if by_bound:
         return (
-            f"{complete:,} schedules run to their end ({', '.join(by_bound)} preemptions), "
-            f"{told['classes']:,} Mazurkiewicz traces, {deadlocks}, {seconds}"
+            f"{counted(complete, 'schedule')} run to their end ({', '.join(by_bound)} preemptions), "
+            f"{counted(told['classes'], 'Mazurkiewicz trace')}, {deadlocks}, {seconds}"
         )
     return (
-        f"{complete:,} executions run to their end, each another Mazurkiewicz trace; {cut:,} cut, for they led to "
+        f"{counted(complete, 'execution')} run to their end, each another Mazurkiewicz trace; {cut:,} cut, leading to "
         f"none; {deadlocks}, {seconds}"
     )
 
@@ -88,8 +90,8 @@ def _headline(result: RunResult) -> Text:
 def _machine(result: RunResult) -> str:
     scenario = result.scenario
     return (
-        f"{scenario['cpus']} CPUs, blocks of {scenario['block_bits']} pages that serve up to {scenario['max_alloc']}, "
-        f"window of {scenario['window_blocks']} blocks"
+        f"{counted(scenario['cpus'], 'CPU')}, blocks of {counted(scenario['block_bits'], 'page')} that serve up to "
+        f"{scenario['max_alloc']}, window of {counted(scenario['window_blocks'], 'block')}"
     )
 
 
@@ -99,11 +101,13 @@ def _is_caching(result: RunResult) -> bool:
 
 def _method(preemptions: int | None, *, is_caching: bool) -> str:
     if is_caching:
-        bound = "no bound" if preemptions is None else f"every schedule with at most {preemptions} preemptions"
-        return f"depth-first with happens-before caching, {bound}: one execution of each Mazurkiewicz trace is judged"
+        bound = (
+            "no bound" if preemptions is None else f"every schedule with at most {counted(preemptions, 'preemption')}"
+        )
+        return f"depth-first with happens-before caching, {bound}: one execution of each Mazurkiewicz trace judged"
     if preemptions is None:
         return "source-DPOR with sleep sets, no bound: one execution of each Mazurkiewicz trace"
-    return f"depth-first, every schedule with at most {preemptions} preemptions"
+    return f"depth-first, every schedule with at most {counted(preemptions, 'preemption')}"
 
 
 def _finding(finding: Finding, result: RunResult, schedule: Path | None) -> Iterator[Text]:
@@ -116,10 +120,11 @@ def _finding(finding: Finding, result: RunResult, schedule: Path | None) -> Iter
         line.append("NEW: the version does not declare it", style="bold red")
     yield line
     if _is_caching(result):
-        yield Text(f"    seen in {finding.count:,} of {int(result.coverage['classes']):,} Mazurkiewicz traces")
+        classes = int(result.coverage["classes"])
+        yield Text(f"    seen in {finding.count:,} of {counted(classes, 'Mazurkiewicz trace')}")
     else:
         complete = int(result.coverage["complete_executions"])
-        yield Text(f"    seen in {finding.count:,} of {complete:,} complete executions")
+        yield Text(f"    seen in {finding.count:,} of {counted(complete, 'complete execution')}")
     yield from story(finding.message)
     yield Text(f"    mechanism:   {finding.mechanism} [{finding.fingerprint}]")
     if schedule is not None:

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Which calls each event of a journal was made in: the API call and the kernel functions under it.
 
-A journal names the innermost function only. The functions above it follow from who was under way before, and, where
-that leaves it open, from who calls whom in mm/vmalloc.c.
+A model's journal names the innermost function only. The functions above it follow from who was under way before, and,
+where that leaves it open, from who calls whom in mm/vmalloc.c. A kernel tree's own says what was inlined, and its
+header who calls whom. Functions of headers and lib/ are no frames of their own, but part of the one that used them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from stressvmap.journal.events import API_BEGIN, API_END, WORK_BEGIN, WORK_END, Event
+from stressvmap.journal.place import places, under_test
 
 CALLERS: Final[dict[str, tuple[str, ...]]] = {
     "vb_alloc": ("vm_map_ram",),
@@ -80,8 +82,11 @@ class Frame:
 class Frames:
     """`of[n]`: the frame that event n was made in; None outside any call."""
 
-    def __init__(self, events: Sequence[Event]) -> None:
+    def __init__(self, events: Sequence[Event], callers: Mapping[str, Collection[str]] | None = None) -> None:
+        """`callers`: who calls a function, where the journal says it: a kernel tree's own."""
         self.of: list[Frame | None] = []
+        self._callers = CALLERS if callers is None else callers
+        self._is_of_tree = any(one.file for function in {event[3] for event in events} for one in places(function))
         self._top: dict[int, Frame | None] = {}
         for number, event in enumerate(events):
             self.of.append(self._enter(number, event))
@@ -97,10 +102,14 @@ class Frames:
                 top.end = number
                 self._top[task] = top.parent
             return top
-        elif not function:
-            top = _call_of(top)
+        elif not function or not under_test(function):
+            top = top if self._is_of_tree else _call_of(top)
         else:
-            top = _entered(top, number, event)
+            before = [] if top is None else top.path()
+            *inlined, outermost = under_test(function)
+            top = _entered(top, number, event, outermost.function, self._callers)
+            for place in reversed(inlined):
+                top = _inlined(top, before, number, event, place.function)
         self._top[task] = top
         frame = top
         while frame is not None:
@@ -115,9 +124,10 @@ def _call_of(frame: Frame | None) -> Frame | None:
     return frame
 
 
-def _entered(top: Frame | None, number: int, event: Event) -> Frame:
+def _entered(
+    top: Frame | None, number: int, event: Event, function: str, known_callers: Mapping[str, Collection[str]]
+) -> Frame:
     """The frame of an event in a function, given the frame of the task's previous event."""
-    function = event[3]
     under_way: list[Frame] = []
     frame = top
     while frame is not None:
@@ -127,7 +137,7 @@ def _entered(top: Frame | None, number: int, event: Event) -> Frame:
         if frame.is_call:
             break
         frame = frame.parent
-    callers = CALLERS.get(function)
+    callers = known_callers.get(function)
     parent = top
     if callers is not None:
         known = [
@@ -137,6 +147,14 @@ def _entered(top: Frame | None, number: int, event: Event) -> Frame:
         ]
         parent = known[0] if known else (under_way[-1] if under_way else None)
     return Frame(function, event[1], number, event, parent, False)
+
+
+def _inlined(caller: Frame, before: Sequence[Frame], number: int, event: Event, function: str) -> Frame:
+    """The frame of what was inlined into `caller`: the same as `before`, or a new one. `__f` in `f` is the same."""
+    if is_entry_itself(function, caller.name):
+        return caller
+    known = next((frame for frame in before if frame.parent is caller and frame.name == function), None)
+    return known or Frame(function, event[1], number, event, caller, False)
 
 
 def is_entry_itself(function: str, entry: str) -> bool:

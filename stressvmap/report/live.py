@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from stressvmap.quantity import counted
 from stressvmap.stress.harness import Progress
 
 PLAIN_SECONDS: Final = 10.0
@@ -119,11 +120,12 @@ def rate(count: int, seconds: float) -> str:
 def in_words(progress: Progress) -> str:
     """Progress as one line."""
     return (
-        f"{progress.seconds:.0f} s, {progress.schedules:,} executions, {rate(progress.operations, progress.seconds)}"
-        f" operations/s, {progress.distinct_journals:,} distinct journals (the next is new: {progress.unseen:.0%}),"
-        f" {progress.flushes:,} flushes, {progress.flushed_pages:,} pages flushed"
+        f"{progress.seconds:.0f} s, {counted(progress.schedules, 'execution')},"
+        f" {rate(progress.operations, progress.seconds)} operations/s,"
+        f" {counted(progress.distinct_journals, 'distinct journal')} (the next is new: {progress.unseen:.0%}),"
+        f" {counted(progress.flushes, 'flush', 'flushes')}, {counted(progress.flushed_pages, 'page')} flushed"
         f" ({progress.owed_pages:,} owed),"
-        f" {progress.violations} distinct violations ({progress.unknown} new), {progress.phase}"
+        f" {counted(progress.violations, 'distinct violation')} ({progress.unknown} new), {progress.phase}"
     )
 
 

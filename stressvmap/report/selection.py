@@ -20,6 +20,7 @@ from stressvmap.checks.world import ALIASES
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import Event
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.place import callers, places
 from stressvmap.ranges import PageRange
 from stressvmap.report.frames import Frame, Frames
 from stressvmap.report.symbols import BLOCK, MAPPING, Objects, Symbols
@@ -41,6 +42,7 @@ INDEXED: Final = "index"
 FREED: Final = "memory"
 CLEARED: Final = "pages"
 WALKED: Final = "walk"
+FAILED: Final = "failed"
 _TOPICS: Final = {
     CORRUPT: frozenset({COUNTED, LISTED}),
     "use-after-free": frozenset({COUNTED, LISTED, INDEXED, FREED}),
@@ -48,11 +50,14 @@ _TOPICS: Final = {
     "stale-access": frozenset({COUNTED, LISTED, INDEXED, CLEARED, WALKED}),
     "reuse-before-flush": frozenset({INDEXED, CLEARED}),
     "accounting": frozenset({COUNTED, LISTED}),
+    "kernel-bug": frozenset({FAILED}),
 }
 """What else a check's story is about than the steps it names itself."""
 
 _UNMAPS: Final = frozenset({ev.UNMAP_BEGIN, ev.UNMAP_END, ev.PTE_CLEAR, ev.API_END})
 _LIST_KINDS: Final = frozenset({ev.LIST_ADD, ev.LIST_DEL, ev.LIST_CORRUPT})
+_WITHIN_LIST: Final = frozenset({ev.LIST_CORRUPT, ev.RELEASE})
+"""What may come between the loads and stores of one change of a list."""
 _NO_STEPS: Final = frozenset({ev.OBJECT_ALLOC, ev.STOPPED, ev.API_BEGIN})
 _LOCKS_TOLD: Final = frozenset({"vb->lock", "vbq->lock", "vmap_purge_lock"})
 LAZY_LOCKS: Final = frozenset({"purge_vmap_area_lock", "vn->lazy.lock"})
@@ -89,7 +94,7 @@ class Selection:
         self.violation = violation
         self.bits = int(journal.header.get("block_bits", 0))
         self.objects = Objects(journal)
-        self.frames = Frames(self.events)
+        self.frames = Frames(self.events, callers(journal))
         self.end = min(violation.at, len(self.events) - 1)
         numbers = sorted({*violation.steps, violation.at})
         self.seeds = [number for number in numbers if number <= self.end and self._is_step(number)]
@@ -151,6 +156,14 @@ class Selection:
             return False
         return not self.objects.start(block) <= page < self.objects.start(block) + self.bits
 
+    def _function(self, number: int) -> str:
+        frame = self.frames.of[number]
+        return "" if frame is None else frame.name
+
+    def _is_in(self, number: int, function: str) -> bool:
+        """Whether an event was made in a kernel function, or in what that was inlined into."""
+        return any(place.function == function for place in places(self.events[number][3]))
+
     def _is_step(self, number: int) -> bool:
         event = self.events[number]
         return event[0] not in _NO_STEPS and ev.stream_of(event[0]) != ev.AUDIT
@@ -211,9 +224,29 @@ class Selection:
     # -- selecting ----------------------------------------------------------------------------------------
 
     def _add(self, number: int, text: str, rank: int, indent: int = 0) -> None:
+        if self.events[number][0] == ev.UNMAP_BEGIN:
+            number = self._cleared_at(number)
         old = self.steps.get(number)
         if text and (old is None or old.rank < rank):
             self.steps[number] = Step(number, self.events[number][1], text, rank, self.frames.of[number], indent)
+
+    def _cleared_at(self, begin: int) -> int:
+        """Where to tell of an unmapping: where it begins, or at its first PTE if another call of this story came in
+        between, for which it makes a difference.
+        """
+        task = self.events[begin][1]
+        is_interrupted = False
+        for number in range(begin + 1, len(self.events)):
+            event = self.events[number]
+            if event[1] == task:
+                if event[0] == ev.PTE_CLEAR and is_interrupted:
+                    return number
+                if event[0] in _UNMAPS:
+                    break
+            elif not is_interrupted:
+                frame = self.frames.of[number]
+                is_interrupted = frame is not None and frame.outermost() in self.calls
+        return begin
 
     def _in_calls(self) -> Iterator[tuple[int, Event]]:
         """The events of this story's calls, in order."""
@@ -326,7 +359,7 @@ class Selection:
             is_late = area in self.blocks and kind == ev.TREE_INSERT and event[5] == "lazy"
             topic = INDEXED if is_late and WALKED in self.topics else ""
         elif kind in _WRITES:
-            if name in self.blocks and event[5] in COUNTS and event[3] != "new_vmap_block":
+            if name in self.blocks and event[5] in COUNTS and not self._is_in(number, "new_vmap_block"):
                 topic = COUNTED
         elif kind in (ev.LIST_ADD, ev.LIST_DEL):
             if event[5] == "free_list" and name in self.blocks and LISTED in self.topics:
@@ -337,6 +370,8 @@ class Selection:
             topic = INDEXED if area in self.blocks and event[5] == "lazy" else ""
         elif kind in (ev.KFREE_RCU, ev.OBJECT_FREE):
             topic = FREED if name in self.blocks or area in self.blocks else ""
+        elif kind == ev.ALLOC_FAILED:
+            topic = FAILED
         elif kind == ev.UNMAP_BEGIN:
             topic = CLEARED if self.violation.check in OWED or self._is_concerned(name, value) else ""
         elif kind == ev.FLUSH_ARGS and self.violation.pages is not None and CLEARED in self.topics:
@@ -364,9 +399,9 @@ class Selection:
         walked = -1
         for number, event in self._events_of(call):
             is_list_step = event[0] == ev.READ_ONCE and str(event[5]).endswith(".next")
-            if event[3].lstrip("_") == ALIASES and (event[0] == ev.XA_LOAD or is_list_step):
+            if self._function(number).lstrip("_") == ALIASES and (event[0] == ev.XA_LOAD or is_list_step):
                 walked = number
-            if event[0] == ev.LOCK and event[5] in LAZY_LOCKS and event[3].startswith("__purge"):
+            if event[0] == ev.LOCK and event[5] in LAZY_LOCKS and self._function(number).startswith("__purge"):
                 self._tell_lazy(number)
         for block in self.blocks:
             self._tell_visit(call, block, walked)
@@ -421,7 +456,7 @@ class Selection:
                 continue
             is_link = other[0] in (ev.READ, ev.READ_ONCE) and str(other[5]).endswith(".next")
             if other[6] == block and (is_link or other[0] == ev.XA_LOAD):
-                is_walk = is_link or "vb_free" not in other[3]
+                is_walk = is_link or not self._is_in(number, "vb_free")
                 self._add(number, f"walk: comes to {name}" if is_walk else f"xa_load() finds {name}", ALWAYS)
                 self._tell_reader(number)
                 return
@@ -468,7 +503,7 @@ class Selection:
 
     def _change_of_list(self, number: int) -> int:
         """The list change that an event is part of, -1 if of none."""
-        task, function = self.events[number][1], self.events[number][3]
+        task, frame = self.events[number][1], self.frames.of[number]
         if not is_link(self.events[number]) and self.events[number][0] not in _LIST_KINDS:
             return -1
         for later in range(number, len(self.events)):
@@ -476,7 +511,7 @@ class Selection:
             if event[1] == task:
                 if event[0] in (ev.LIST_ADD, ev.LIST_DEL):
                     return later
-                if event[3] != function or not (is_link(event) or event[0] == ev.LIST_CORRUPT):
+                if self.frames.of[later] is not frame or not (is_link(event) or event[0] in _WITHIN_LIST):
                     return -1
         return -1
 
@@ -488,9 +523,9 @@ class Selection:
             other = self.events[earlier]
             if other[1] != event[1]:
                 continue
-            if other[0] == ev.LIST_CORRUPT:
+            if other[0] in _WITHIN_LIST:
                 continue
-            if not is_link(other) or other[3] != event[3]:
+            if not is_link(other) or self.frames.of[earlier] is not self.frames.of[number]:
                 break
             parts.append(earlier)
         return parts[::-1]

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from stressvmap.quantity import counted
 from stressvmap.report.verdict import story
 
 
@@ -17,10 +18,11 @@ def render(data: Mapping[str, Any], folder: Path) -> Iterator[Text]:
     line = Text("soak: ", style="bold")
     new = [finding for finding in data["findings"] if not finding["known"]]
     line.append(f"{len(new)} new", style="bold red" if new else "bold green")
-    line.append(f", {len(data['findings']) - len(new)} known distinct findings in {data['rounds']:,} rounds")
+    line.append(f", {len(data['findings']) - len(new)} known distinct findings in {counted(data['rounds'], 'round')}")
     yield line
     yield Text(
-        f"  checked: {data['schedules']:,} executions, {data['operations']:,} operations, {_duration(data['seconds'])}"
+        f"  checked: {counted(data['schedules'], 'execution')}, {counted(data['operations'], 'operation')}, "
+        f"{_duration(data['seconds'])}"
     )
     yield _sight(data)
     for finding in [*new, *(finding for finding in data["findings"] if finding["known"])]:

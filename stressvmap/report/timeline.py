@@ -7,19 +7,19 @@ Pure functions over a Journal. Not this file's business: what is wrong in it (ch
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from stressvmap.errors import ConfigError
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import KIND_NAMES, Event
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.place import name_of, place_of, places
 from stressvmap.ranges import PAGE_SHIFT, PageRange
 
 Json = dict[str, Any]
 
 _OBJECT_SHIFT: Final = 20
+_OBJECT_NUMBER: Final = (1 << _OBJECT_SHIFT) - 1
 _ADDRESS_MASK: Final = (1 << 64) - 1
 
 _RANGE_KINDS: Final = frozenset({ev.FLUSH_ARGS, ev.UNMAP_BEGIN, ev.UNMAP_END, ev.TLB_INVALIDATE, ev.FLUSH_BEGIN,
@@ -87,6 +87,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.ALLOC_FAILED: "allocation fails: {e.b}, request {e.c} of this task",
     ev.DEAD_ACCESS: "USE AFTER FREE: {e.c_kind} of {e.field}",
     ev.UNINITIALISED: "reads {e.field}, which nobody wrote",
+    ev.RELEASE: "publishes what it did by its next store of {e.field}",
     ev.LIST_ADD: "list_add {e.field} to the list of {e.c_object}",
     ev.LIST_DEL: "list_del {e.field}",
     ev.LIST_CORRUPT: "LIST CORRUPTION at {e.field}: its neighbour {e.c_object} does not point back",
@@ -96,7 +97,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.TREE_INSERT: "inserts {e.object} into the {e.b} tree",
     ev.TREE_ERASE: "erases {e.object} from the {e.b} tree",
     ev.TREE_FIND: "looks up page {e.c:#x} in the {e.b} tree: {e.object}",
-    ev.WORK_QUEUE: "queues work {e.b}",
+    ev.WORK_QUEUE: "queues work {e.b}{e.in_vain}",
     ev.WORK_BEGIN: "work {e.b} begins",
     ev.WORK_END: "work {e.b} ends",
     ev.WORK_FLUSHED: "has waited for the end of work {e.b}",
@@ -152,9 +153,8 @@ class _Words:
         self._classes = classes
 
     def _object(self, number: int) -> str:
-        if not number:
-            return "NULL"
-        return f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & ((1 << _OBJECT_SHIFT) - 1)}"
+        name = f"{self._classes.get(number, 'object')} {number >> _OBJECT_SHIFT}.{number & _OBJECT_NUMBER}"
+        return name if number else "NULL"
 
     @property
     def object(self) -> str:
@@ -166,7 +166,11 @@ class _Words:
 
     @property
     def b_object(self) -> str:
-        return f"{self.b or 'object'} {self.a >> _OBJECT_SHIFT}.{self.a & ((1 << _OBJECT_SHIFT) - 1)}"
+        return f"{self.b or 'object'} {self.a >> _OBJECT_SHIFT}.{self.a & _OBJECT_NUMBER}"
+
+    @property
+    def in_vain(self) -> str:
+        return ": it is queued already" if self.c else ""
 
     @property
     def field(self) -> str:
@@ -233,13 +237,18 @@ class _Words:
 
 
 def describe(event: Event, number: int, journal: Journal, classes: Mapping[int, str] | None = None) -> str:
-    """One line: number, task, CPU, kernel function, and what happened in words; pages in hex.
+    """One line: number, task, CPU, kernel function (of a tree with its line, and at the end what it had inlined), and
+    what happened in words; pages in hex.
 
     `classes` (from `object_classes`) lets it say `vmap_block 1.5` for the 5th allocation by task 1, not `object 1.5`.
     """
     _, task, cpu, function = event[:4]
     words = _in_words(event, journal, classes or {})
-    return _one_line(f"{number:>8}  {task_name(journal, task):<12} CPU {cpu:<3} {function or '-':<28} {words}")
+    place, inside = place_of(function), places(function)[:1]
+    if place is not None and place not in inside:
+        words += f"   [{inside[0]}]"
+    width = 40 if place is not None and place.file else 28
+    return _one_line(f"{number:>8}  {task_name(journal, task):<12} CPU {cpu:<3} {place or '-'!s:<{width}} {words}")
 
 
 def _in_words(event: Event, journal: Journal, classes: Mapping[int, str]) -> str:
@@ -263,92 +272,6 @@ def _pages_in_words(start: int, end: int) -> str:
 
 def _count_pages(count: int) -> str:
     return "1 page" if count == 1 else f"{count} pages"
-
-
-# -- filters ----------------------------------------------------------------------------------------------
-
-_RANGE_TEXT: Final = re.compile(
-    r"(?P<unit>pages:)?(?P<start>0[xX][0-9a-fA-F]+|[0-9]+)-(?P<end>0[xX][0-9a-fA-F]+|[0-9]+)"
-)
-
-
-def parse_range(text: str) -> PageRange:
-    """The range that `--range START-END` means, END excluded.
-
-    `1048576-1048580` are page numbers, `0x100000000-0x100004000` addresses (widened to whole pages), and
-    `pages:0x100000-0x100004` page numbers in hex, as `show` prints them.
-    """
-    match = _RANGE_TEXT.fullmatch(text.strip())
-    if match is None:
-        raise ConfigError(
-            f"--range {text}: expected START-END, either page numbers (1048576-1048580), 0x addresses"
-            " (0x100000000-0x100004000), or pages:START-END for page numbers in hex (pages:0x100000-0x100004)"
-        )
-    texts = match["start"], match["end"]
-    hexadecimal = [part[:2] in ("0x", "0X") for part in texts]
-    start, end = (int(part, 16 if is_hex else 10) for part, is_hex in zip(texts, hexadecimal, strict=True))
-    if not match["unit"] and hexadecimal[0] != hexadecimal[1]:
-        raise ConfigError(f"--range {text}: one end is an address (0x) and the other a page number; write both alike")
-    if not match["unit"] and hexadecimal[0]:
-        start, end = start >> PAGE_SHIFT, -(-end >> PAGE_SHIFT)
-    if start >= end:
-        raise ConfigError(f"--range {text}: the range is empty; END is excluded and must be larger than START")
-    return PageRange(start, end)
-
-
-def parse_kinds(names: Iterable[str]) -> frozenset[int]:
-    """The kinds that `--event NAME` names, in either case. A name that is none: ConfigError with those that are."""
-    numbers = {name: kind for kind, name in KIND_NAMES.items()}
-    wanted = [name.strip().lower().replace("-", "_") for name in names]
-    unknown = [name for name in wanted if name not in numbers]
-    if unknown:
-        raise ConfigError(f"--event {unknown[0]}: there is no such event; there are {', '.join(sorted(numbers))}")
-    return frozenset(numbers[name] for name in wanted)
-
-
-def parse_tasks(names: Iterable[str], journal: Journal) -> frozenset[int]:
-    """The tasks that `--task` names, by id or by name. One that the journal has not: ConfigError with those it has."""
-    ids = {event[1] for event in journal.events}
-    tasks = journal.header.get("tasks")
-    if isinstance(tasks, dict):
-        ids |= {int(text) for text in tasks if str(text).isdecimal()}
-    found: set[int] = set()
-    for name in names:
-        named = {task for task in ids if name in (str(task), task_name(journal, task))}
-        if not named:
-            known = ", ".join(f"{task} ({task_name(journal, task)})" for task in sorted(ids))
-            raise ConfigError(f"--task {name}: there is no such task; there are {known or 'none'}")
-        found |= named
-    return frozenset(found)
-
-
-def select(
-    journal: Journal,
-    cpus: Collection[int] = (),
-    tasks: Collection[int] = (),
-    page_range: PageRange | None = None,
-    kinds: Collection[int | str] = (),
-) -> Iterator[tuple[int, Event]]:
-    """The events that pass every filter given (an empty one passes all), with their numbers, in order.
-
-    `kinds` are numbers or names; a name that is none raises ConfigError at the call, before the first event. With a
-    `page_range`, an event passes if it is about a page in it; one that is about no page does not.
-    """
-    wanted = frozenset(kind for kind in kinds if isinstance(kind, int))
-    wanted |= parse_kinds(kind for kind in kinds if isinstance(kind, str))
-    return _selected(journal, frozenset(cpus), frozenset(tasks), page_range, wanted)
-
-
-def _selected(
-    journal: Journal, cpus: frozenset[int], tasks: frozenset[int], page_range: PageRange | None, kinds: frozenset[int]
-) -> Iterator[tuple[int, Event]]:
-    for number, event in enumerate(journal.events):
-        kind, task, cpu = event[:3]
-        if (kinds and kind not in kinds) or (tasks and task not in tasks) or (cpus and cpu not in cpus):
-            continue
-        pages = pages_of(event) if page_range else None
-        if page_range is None or (pages is not None and pages.overlaps(page_range)):
-            yield number, event
 
 
 # -- Perfetto ---------------------------------------------------------------------------------------------
@@ -451,6 +374,8 @@ def to_perfetto(journal: Journal) -> Json:
         args: Json = {}
         if event[0] in _INSTANTS or event[0] in _SLICES or event[0] == ev.LOCK:
             args = {"event": number, "what": _in_words(event, journal, classes)}
+            place = place_of(event[3])
+            args |= {"at": place.position} if place is not None and place.file else {}
         _draw_event(tasks[task], cpus[cpu], event, number, args)
     for tracks in tasks.values():
         tracks.leave()
@@ -474,7 +399,7 @@ def _run_on_cpu(track: _Track, running: dict[int, tuple[str, int]], name: str, c
 
 
 def _draw_event(tracks: _TaskTracks, cpu: _Track, event: Event, number: int, args: Json) -> None:
-    kind, _, _, function, _, b, _ = event
+    kind, _, _, _, _, b, _ = event
     if kind in _SLICES:
         tracks.leave()
         tracks.calls.begin(_slice_name(_SLICES[kind], b), number, args)
@@ -483,7 +408,7 @@ def _draw_event(tracks: _TaskTracks, cpu: _Track, event: Event, number: int, arg
         tracks.leave()
         tracks.calls.end(_slice_name(kind, b), number + 1)
         return
-    tracks.enter(function, number)
+    tracks.enter(name_of(event[3]), number)
     if kind == ev.LOCK:
         tracks.locks.begin(_hold_name(event), number, args)
     elif kind == ev.UNLOCK:
@@ -500,7 +425,7 @@ def _slice_name(end_kind: int, b: int | str) -> str:
 
 def _hold_name(event: Event) -> str:
     inside = event[4]
-    return f"{event[5]} {inside >> _OBJECT_SHIFT}.{inside & ((1 << _OBJECT_SHIFT) - 1)}" if inside else str(event[5])
+    return f"{event[5]} {inside >> _OBJECT_SHIFT}.{inside & _OBJECT_NUMBER}" if inside else str(event[5])
 
 
 def _track_names(journal: Journal, tasks: Iterable[int], cpus: Iterable[int]) -> Iterator[Json]:
@@ -583,7 +508,10 @@ _PROBES: Final[dict[int, str]] = {
 def _ftrace_other(event: Event) -> str:
     """A `stressvmap:` line: the kind, and its fields as they are stored; ranges and pages as addresses."""
     kind, _, _, function, a, b, c = event
-    where = f" in={function}" if function else ""
+    place = place_of(function)
+    where = f" in={place.function}" if place is not None else ""
+    if place is not None and place.file:
+        where += f" at={place.position}"
     if kind in _RANGE_KINDS:
         named = f" what={b}" if b != "" else ""
         return f"stressvmap: {kind_name(kind)} start={_address(a)} end={_address(c)}{named}{where}"

@@ -21,6 +21,7 @@ from stressvmap.checks import lock_times
 from stressvmap.checks.registry import CHECK_NAMES
 from stressvmap.config import CONTROLLED, THREADS
 from stressvmap.errors import ConfigError
+from stressvmap.quantity import counted
 from stressvmap.report.columns import columns_in
 from stressvmap.report.saved import CONFIG_FILE, Summary
 from stressvmap.report.table import by_version, table
@@ -28,6 +29,8 @@ from stressvmap.result import CLEAN, INCONCLUSIVE, VIOLATED, Finding, RunResult
 
 STORY_LINES_MAX: Final = 24
 """Of a story; the whole of it is in result.json."""
+REPEATS_MIN: Final = 0.95
+"""Above it the estimate of what is unseen says that executions do not repeat, and no more."""
 _STYLES: Final = {VIOLATED: "bold red", INCONCLUSIVE: "bold yellow", CLEAN: "bold green"}
 
 
@@ -205,10 +208,10 @@ def program() -> str:
 def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
     debts = sum(int(run.metrics.get("obligations_checked", 0)) for run in runs)
     parts = [
-        _counted(sum(run.schedules for run in runs), "execution"),
-        _counted(sum(run.operations for run in runs), "operation"),
-        _counted(sum(run.flushes for run in runs), "flush", "flushes"),
-        f"{debts:,} page debts at the return of vm_unmap_aliases" if debts else "",
+        counted(sum(run.schedules for run in runs), "execution"),
+        counted(sum(run.operations for run in runs), "operation"),
+        counted(sum(run.flushes for run in runs), "flush", "flushes"),
+        f"{counted(debts, 'page debt')} at the return of vm_unmap_aliases" if debts else "",
         f"{sum(run.seconds for run in runs):.1f} s",
     ]
     yield Text(f"  checked: {', '.join(part for part in parts if part)}")
@@ -216,7 +219,12 @@ def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
         yield Text(f"  covered: {_covered(runs[0].coverage)}")
     repeated = sum(run.repeated for run in runs)
     if repeated and not any(run.inconclusive for run in runs):
-        yield Text(f"  {_counted(repeated, 'schedule')} run twice: the same journal each time")
+        yield Text(f"  {counted(repeated, 'schedule')} run twice: the same journal each time")
+    flagged, judged = sum(run.flagged for run in runs), sum(run.judged for run in runs)
+    if any(run.flagged or run.judged < run.schedules for run in runs):
+        yield Text(f"  screened: {flagged:,} flagged; the checks looked at {counted(judged, 'execution')}")
+    for text, count in sorted(pair for run in runs for pair in run.allowed_races.items()):
+        yield Text(f"  allowed: the race of {text}, in {counted(count, 'execution')}")
     windows: dict[str, list[int]] = {}
     for run in runs:
         for name, (opened, entered) in run.windows.items():
@@ -232,15 +240,19 @@ def _covered(coverage: Mapping[str, Any]) -> str:
     """What of the space of executions was seen, and how much of it probably was not."""
     about = "" if coverage["sampled_one_in"] == 1 else "about "
     low, high = coverage["unseen_low"], coverage["unseen_high"]
+    pairs = f"{counted(coverage['distinct_pairs'], 'pair')} of points met on one object"
+    if coverage.get("last_new_pair_at", -1) >= 0:
+        pairs += (
+            f", the last new one in execution {coverage['last_new_pair_at']} "
+            f"({coverage['new_pairs_expected']:.2g} new to be expected of the next)"
+        )
+    if coverage["unseen_estimate"] > REPEATS_MIN:
+        return f"{pairs}; hardly two executions were alike by happens-before, so nothing can be said of those not seen"
     return (
-        f"{about}{coverage['distinct_journals']:,} journals distinct by happens-before, {coverage['distinct_pairs']:,} "
-        f"pairs of points that met; the next execution shows another journal with probability "
-        f"{coverage['unseen_estimate']:.3f} ({low:.3f} to {high:.3f}; Good-Turing, no proof)"
+        f"{about}{counted(coverage['distinct_journals'], 'journal')} distinct by happens-before; the next execution "
+        f"shows another with probability {coverage['unseen_estimate']:.3f} ({low:.3f} to {high:.3f}; Good-Turing, no "
+        f"proof); {pairs}"
     )
-
-
-def _counted(count: int, singular: str, plural: str = "") -> str:
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def _not_run(runs: Sequence[RunResult]) -> Iterator[Text]:

@@ -169,8 +169,10 @@ class Wording:
             return f"{'BUG_ON' if kind == ev.BUG else 'WARN_ON'}: {event[5]}"
         if kind == ev.API_END and event[5] in MAPPING:
             return "returns" if event[4] else "fails"
-        if kind in (ev.WORK_QUEUE, ev.WORK_FLUSHED):
-            return f"{'schedule' if kind == ev.WORK_QUEUE else 'flush'}_work(&{event[5]})"
+        if kind == ev.WORK_QUEUE:
+            return f"schedule_work(&{event[5]})" + ("   /* it is queued already */" if event[6] else "")
+        if kind == ev.WORK_FLUSHED:
+            return f"flush_work(&{event[5]})"
         return _PLAIN.get(kind, "") or (f"{event[5]}()" if kind == ev.MIGHT_SLEEP else "")
 
 

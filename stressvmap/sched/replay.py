@@ -110,28 +110,28 @@ class PrefixStrategy(Strategy):
         self.mismatch: ScheduleMismatch | None = None
         """Where and why the schedule did not fit; None as long as it does."""
         self._replay = ReplayStrategy(schedule, tasks)
-        self._then = then
+        self.then = then
         self.calibration = then.calibration
 
     @property
     def label(self) -> str:
         """For the reader."""
-        return f"replay, then {self._then.label}"
+        return f"replay, then {self.then.label}"
 
     def calibrate(self, lengths: Sequence[int]) -> None:
         """Passed on."""
-        self._then.calibrate(lengths)
+        self.then.calibrate(lengths)
 
     def begin(self, execution: int) -> None:
         """Start from the schedule's beginning."""
         self.mismatch = None
         self.wants_wakeups = False
         self._replay.begin(execution)
-        self._then.begin(execution)
+        self.then.begin(execution)
 
     def trial(self) -> Strategy | None:
         """What `then` wants."""
-        return self._then.trial()
+        return self.then.trial()
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """The recorded choice, or that of `then`."""
@@ -141,8 +141,8 @@ class PrefixStrategy(Strategy):
                 return self._replay.decide(enabled, current, why_stopped)
             except ScheduleMismatch as mismatch:
                 self._leave(mismatch)
-        self._then.points = self.points
-        return self._then.decide(enabled, current, why_stopped)
+        self.then.points = self.points
+        return self.then.decide(enabled, current, why_stopped)
 
     def draw(self, n: int) -> int:
         """The recorded draw, or that of `then`."""
@@ -151,7 +151,7 @@ class PrefixStrategy(Strategy):
                 return self._replay.draw(n)
             except ScheduleMismatch as mismatch:
                 self._leave(mismatch)
-        return self._then.draw(n)
+        return self.then.draw(n)
 
     def check_used_up(self, points: int = 0) -> None:
         """After an execution: notes a mismatch if it ended before the schedule did."""
@@ -163,7 +163,7 @@ class PrefixStrategy(Strategy):
 
     def _leave(self, mismatch: ScheduleMismatch) -> None:
         self.mismatch = mismatch
-        self.wants_wakeups = self._then.wants_wakeups
+        self.wants_wakeups = self.then.wants_wakeups
 
 
 def _list(tasks: Sequence[Task]) -> str:

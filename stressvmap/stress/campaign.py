@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from stressvmap.errors import ConfigError
+from stressvmap.quantity import counted
 from stressvmap.result import RunResult
 from stressvmap.sched.search import Decision
 from stressvmap.stress.campaign_state import CampaignState, Junction, read_state, write_state
@@ -137,12 +138,19 @@ class Campaign:
             "cut_executions": coverage.cut,
             "deadlocks": coverage.deadlocks,
             "classes": coverage.complete if spec.mode == DPOR else len(coverage.classes),
-            **({"states": coverage.states} if isinstance(self.explorer, TreeExplorer) else {}),
+            **self._of_a_tree(),
             **{f"preemptions_{bound}": count for bound, count in sorted(coverage.by_bound.items())},
         }
         result.metrics = {"flush_calls": coverage.flush_calls, "unmap_aliases_calls": coverage.aliases_calls}
+        result.allowed_races = dict(sorted(coverage.allowed.items()))
         result.inconclusive = self._reservations()
         return result
+
+    def _of_a_tree(self) -> dict[str, int]:
+        coverage = self.state.coverage
+        if not isinstance(self.explorer, TreeExplorer):
+            return {}
+        return {"states": coverage.states, "judged": coverage.judged}
 
     @property
     def is_complete(self) -> bool:
@@ -153,7 +161,8 @@ class Campaign:
         coverage, state = self.state.coverage, self.state
         reasons = []
         if coverage.gave_up:
-            reasons.append(f"{coverage.gave_up} executions reached steps_max ({self.spec.scenario.steps_max} steps)")
+            gave_up = counted(coverage.gave_up, "execution")
+            reasons.append(f"{gave_up} reached steps_max ({self.spec.scenario.steps_max})")
         if not state.is_complete and not self.is_stopped:
             reasons.append("a budget ended it before everything was explored")
         if not coverage.flush_calls and state.is_complete:

@@ -84,6 +84,7 @@ def write_state(state: CampaignState, spec: ExploreSpec, version_digest: str, pa
             "classes": sorted(coverage.classes),
             "findings": [asdict(finding) for finding in coverage.findings.values()],
             "schedules": {key: json.loads(saved.to_json()) for key, saved in coverage.schedules.items()},
+            "allowed": coverage.allowed,
             "not_run": coverage.not_run,
         },
         "seen": b64encode(state.seen).decode(),
@@ -132,11 +133,22 @@ def _require_same(theirs: object, ours: dict[str, Any], path: Path) -> None:
     ours = json.loads(json.dumps(ours))
     if theirs == ours:
         return
-    differing = [key for key in ours if not isinstance(theirs, dict) or theirs.get(key) != ours[key]]
-    what = differing[0] if differing else "options"
-    raise ConfigError(
-        f"--state {path}: was written for another {what}; give the same command again, or another file to start afresh"
-    )
+    then = theirs if isinstance(theirs, dict) else {}
+    what = next((text for key, text in _DIFFERS.items() if then.get(key) != ours[key]), "another command")
+    told = what.format(then={key: str(value) for key, value in then.items()}, now=ours)
+    raise ConfigError(f"--state {path}: was written for {told}; give the same command again, or another file")
+
+
+_DIFFERS: Final = {
+    "package": "release {then[package]} of stressvmap, and this is {now[package]}",
+    "version": "version {then[version]}, not {now[version]}",
+    "version_digest": "version {now[version]} as its sources were then: they have changed, so all must be run again",
+    "program": "another program",
+    "scenario": "another machine (CPUs, block size, steps_max, ...)",
+    "preemptions": "other --preemptions ({then[preemptions]})",
+    "checks": "other --check",
+}
+"""What a state may have been written for that this is not; the first that differs is told."""
 
 
 def _share_dict(share: Share) -> dict[str, Any]:
@@ -169,6 +181,7 @@ def _state_of(data: dict[str, Any], path: Path) -> CampaignState:
         key: parse(json.dumps(saved).encode(), f"--state {path}: schedule {key}")
         for key, saved in told["schedules"].items()
     }
+    coverage.allowed = {str(text): int(count) for text, count in told["allowed"].items()}
     coverage.not_run = {str(name): str(why) for name, why in told["not_run"].items()}
     return CampaignState(
         pending=[_share_of(share) for share in data["pending"]],

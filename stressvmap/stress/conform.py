@@ -18,6 +18,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
+from stressvmap.config import RunSpec
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import Event
 from stressvmap.journal.journal import Journal
@@ -38,11 +39,13 @@ from stressvmap.program import (
     ProgramOp,
     TaskProgram,
 )
+from stressvmap.result import Finding
 from stressvmap.runtime.strategy import COUNT_OVER, Strategy
 from stressvmap.runtime.task import Task
 from stressvmap.scenario import Scenario
-from stressvmap.stress import subject
+from stressvmap.stress import harness, subject
 from stressvmap.stress.execution import Execution, Executor
+from stressvmap.tree.version import is_tree
 
 SLOTS: Final = 12
 FAULTS_MAX: Final = 3
@@ -293,3 +296,50 @@ def _reached(events: Sequence[Event], scenario: Scenario) -> Iterator[str]:
             yield "failed call"
         elif kind == ev.API_END and b == "vm_unmap_aliases":
             yield "vm_unmap_aliases"
+
+
+# -- under concurrency ------------------------------------------------------------------------------------
+
+OFTEN: Final = 20
+"""A fingerprint seen so often on one side has to be there on the other."""
+TREE_FACTOR: Final = 10
+"""A tree runs so many times as many schedules as the model, for it is that much quicker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A fingerprint, and how often each of the two showed it. A tree's are those of the runs the checks looked at."""
+
+    check: str
+    fingerprint: str
+    mechanism: str
+    counts: tuple[int, int]
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether one shows it often and the other never."""
+        return max(self.counts) >= OFTEN and min(self.counts) == 0
+
+
+def side_by_side(
+    names: tuple[str, str],
+    scenario: Scenario,
+    schedules: int,
+    seed: int,
+    *,
+    jobs: int = 1,
+    stop: Callable[[], int] | None = None,
+) -> list[Seen]:
+    """What both show under concurrent schedules of the same scenario and strategy, by fingerprint."""
+    found: list[dict[str, Finding]] = []
+    for name in names:
+        count = schedules * (TREE_FACTOR if is_tree(name) else 1)
+        spec = RunSpec(version=name, scenario=scenario, seed=seed, schedules=count, repeat_share=0.0)
+        result = harness.run(spec, jobs=jobs, stop=stop, command="conform")
+        found.append({finding.fingerprint: finding for finding in result.findings})
+    told = []
+    for fingerprint in sorted(found[0].keys() | found[1].keys()):
+        shown = found[0].get(fingerprint) or found[1][fingerprint]
+        first, second = (side[fingerprint].count if fingerprint in side else 0 for side in found)
+        told.append(Seen(shown.check, fingerprint, shown.mechanism, (first, second)))
+    return sorted(told, key=lambda seen: (seen.check, seen.mechanism))

@@ -22,12 +22,13 @@ from stressvmap.sched.dpor import SourceDpor
 from stressvmap.sched.exploring import CUT, HALTED, ExploringRuntime
 from stressvmap.sched.search import Decision, Search
 from stressvmap.stress.accesses import JournalAccesses
+from stressvmap.stress.allowed_races import Allowed, allowance_of, read_allowed
 from stressvmap.stress.execution import Execution
 from stressvmap.stress.finding import finding_of
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.replay import Runner, saved_from
 from stressvmap.stress.schedule_file import SavedSchedule
-from stressvmap.tree.version import is_tree
+from stressvmap.tree.version import TreeVersion, is_tree
 from stressvmap.vmalloc import versions
 from stressvmap.vmalloc.backend import CLEANUP_TASK, ModelBackend
 
@@ -108,6 +109,10 @@ class Coverage:
     """By fingerprint. `first_at_schedule` is its number among the executions of its share."""
     schedules: dict[str, SavedSchedule] = field(default_factory=dict)
     """By fingerprint: the first execution that showed it."""
+    judged: int = 0
+    """Of a tree: executions that the checks have looked at. Of the others screening says that there is nothing to see."""
+    allowed: dict[str, int] = field(default_factory=dict)
+    """Data races that a file of the user's argues for, by entry: in how many judged executions."""
     not_run: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Coverage) -> None:
@@ -126,6 +131,8 @@ class Coverage:
                 self.schedules[fingerprint] = other.schedules[fingerprint]
             else:
                 mine.count += finding.count
+        for text, count in other.allowed.items():
+            self.allowed[text] = self.allowed.get(text, 0) + count
         self.not_run.update(other.not_run)
 
     @property
@@ -299,6 +306,9 @@ class Reckoner:
         self.runner = runner
         self.judge = Judge(None, spec.checks)
         self.known = {known.fingerprint: known for known in runner.version.known}
+        self.allowed: tuple[Allowed, ...] = ()
+        if isinstance(runner.version, TreeVersion) and runner.version.races is not None:
+            self.allowed = read_allowed(runner.version.races)
 
     def take(self, coverage: Coverage, done: Execution) -> None:
         """Judge an execution. Findings are counted by executions taken in."""
@@ -309,7 +319,11 @@ class Reckoner:
         coverage.aliases_calls += metrics.get("unmap_aliases_calls", 0)
         coverage.not_run.update(verdict.not_run)
         for violation in {violation.fingerprint: violation for violation in reversed(verdict.violations)}.values():
-            self._keep(coverage, violation, done)
+            entry = allowance_of(violation, done.journal, self.allowed) if self.allowed else None
+            if entry is None:
+                self._keep(coverage, violation, done)
+            else:
+                coverage.allowed[entry.text] = coverage.allowed.get(entry.text, 0) + 1
 
     def _keep(self, coverage: Coverage, violation: Violation, done: Execution) -> None:
         mine = coverage.findings.get(violation.fingerprint)

@@ -22,6 +22,8 @@ LOOK_UP_MS: Final = 50
 BATCH: Final = 1 << 14
 """Executions from one look to the next, at most."""
 LEARNED: Final = "learned"
+EVERY_RUN: Final = (1 << 32) - 1
+"""Screening is to flag a race in each run that has it, so that findings are counted."""
 
 
 class SearchedRuntime(TreeRuntime):
@@ -46,6 +48,8 @@ class TreeExplorer:
         self.runtime = SearchedRuntime()
         self.runtime.contended.update(contended)
         self.backend = TreeBackend(version, spec.scenario, self.runtime)
+        self.runtime.attach(self.backend.library)
+        self.backend.screen.begin(race_reports=EVERY_RUN)
         self.reckoner = Reckoner(spec, self)
         self.digest = version.digest
         self._share = Share()
@@ -54,6 +58,7 @@ class TreeExplorer:
         """By the searches of this process."""
         self._seen = b""
         """By the sitting before."""
+        self._has_judged = False
         self.is_running = False
 
     def know(self, coverage: Coverage, seen: bytes) -> None:
@@ -129,11 +134,19 @@ class TreeExplorer:
             coverage.by_bound[bound] = coverage.by_bound.get(bound, 0) + now.complete - before.complete
 
     def _judge(self, coverage: Coverage) -> None:
+        """The first of its class: by the checks, if screening says that they may have something to say. One is judged
+        in any case, so that it is known which of them can run.
+        """
         backend, library = self.backend, self.backend.library
-        coverage.classes.add(library.search_class())
         self.runtime.begin()
         backend.reason = library.search_reason()
         coverage.operations += backend.operations
+        is_flagged = backend.flags != 0
+        coverage.classes.add(library.search_class())
+        if not is_flagged and self._has_judged:
+            return
+        self._has_judged = True
+        coverage.judged += 1
         journal = backend.journal(execution=coverage.executions)
         schedule = self.runtime.schedule
         done = Execution(backend.reason, journal, schedule, library.points(), backend.operations)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Random failures for the studies: versions that are known to break, run until they do, each failure saved."""
+"""Random failures for the studies: versions that are known to break, run until they do, each failure saved. Versions of
+the model, or kernel trees.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,13 +14,14 @@ from stressvmap.checks.base import Violation
 from stressvmap.runtime.runtime import STEPS_MAX
 from stressvmap.scenario import Scenario
 from stressvmap.sched.portfolio import make_strategy
+from stressvmap.stress import subject
 from stressvmap.stress.canary import CANARIES
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.stress.workloads import draw
-from stressvmap.vmalloc import versions
+from stressvmap.tree.version import PATCH, PREFIX, with_options
 
 NO_FLUSH, NO_DIRTY_MAX = CANARIES
 
@@ -33,6 +36,16 @@ class Source:
 
     def __str__(self) -> str:
         return f"{Path(self.version).name}, {self.scenario.workload}, {self.scenario.cpus} CPUs"
+
+
+def tree_sources(trees: Mapping[str, str], patches: Path) -> tuple[Source, ...]:
+    """Of trees 6.1 and 6.12 (by release, each as `tree:` takes it) what breaks as they are, and with a fix reverted."""
+    told = []
+    for release, revert, scenario in _TREES:
+        text = f"{PREFIX}{trees[release]}"
+        version = with_options(text, [(PATCH, str(patches / f"{revert}-on-{release}.patch"))] if revert else [])
+        told.append(Source(version, scenario))
+    return tuple(told)
 
 
 def small(workload: str, cpus: int = 2, operations: int = 6) -> Scenario:
@@ -53,9 +66,21 @@ SOURCES: Final = (
 """Several versions, planted bugs, workloads and numbers of CPUs."""
 
 
+_TREES: Final = (
+    ("6.1", "", small("fill-block")),
+    ("6.1", "", small("churn", 3, 12)),
+    ("6.1", "", small("mixed", 3, 8)),
+    ("6.1", "row-28", small("fill-block")),
+    ("6.12", "row-36", small("fill-block")),
+    ("6.12", "row-42", small("churn", 3, 12)),
+    ("6.12", "row-44", small("fill-block")),
+)
+"""(release, fix that is reverted, scenario)."""
+
+
 def failures(source: Source, *, strategy: str = "mixed", seed: int = 1) -> Iterator[list[SavedSchedule]]:
     """Execution by execution, without end: what each violated, a schedule for each fingerprint."""
-    version = versions.load(source.version)
+    version = subject.load(source.version)
     executor = Executor(version, source.scenario)
     judge = Judge(source.scenario.limits)
     decides = make_strategy(strategy, seed)

@@ -23,9 +23,11 @@ from typing import Final
 from stressvmap.checks.lock_times import figures
 from stressvmap.config import CONTROLLED, RunSpec
 from stressvmap.errors import ConfigError
+from stressvmap.quantity import counted
 from stressvmap.result import RunResult
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.stress import subject
+from stressvmap.stress.allowed_races import read_allowed
 from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, scenario_dict
 from stressvmap.stress.messages import Beat, Failure, Message, Order
 from stressvmap.tree.version import TreeVersion
@@ -157,6 +159,8 @@ def run(
     version = subject.load(spec.version)
     if isinstance(version, TreeVersion):
         version.built_for(spec.scenario)  # once, and its errors before any worker starts
+        if version.races is not None:
+            read_allowed(version.races)
     make_strategy(spec.strategy, spec.seed)
     if spec.execution is not None:
         jobs = 1
@@ -280,6 +284,7 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
             result.inconclusive.append("a worker process was ended at once: what it ran is lost")
     result.schedules = total.schedules
     result.judged, result.flagged = total.judged, total.flagged
+    result.allowed_races = dict(sorted(total.allowed.items()))
     result.operations = total.operations
     result.points = total.points
     result.metrics = figures(total.metrics)
@@ -291,7 +296,7 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
     )
     if total.first_gave_up is not None:
         result.inconclusive.append(
-            f"{total.gave_up} executions reached steps_max ({spec.scenario.steps_max}); "
+            f"{counted(total.gave_up, 'execution')} reached steps_max ({spec.scenario.steps_max}); "
             f"the first: {total.first_gave_up[1]}"
         )
     result.coverage = total.coverage.as_dict()
@@ -299,12 +304,12 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
     if total.first_diverged is not None:
         number, what = total.first_diverged
         result.inconclusive.append(
-            f"{total.diverged} of {total.repeated} schedules that were run twice did not give the same journal: "
+            f"{total.diverged} of {counted(total.repeated, 'schedule')} run twice did not give the same journal: "
             f"something but the schedule decides what happens; the first, execution {number}: {what}"
         )
     if total.dropped:
         result.inconclusive.append(
-            f"{total.dropped} violations came after {FINDINGS_MAX} distinct findings and were not kept"
+            f"{counted(total.dropped, 'violation')} came after {FINDINGS_MAX} distinct findings and were not kept"
         )
     if not result.harness_error:
         result.inconclusive.extend(has_substance(total))

@@ -24,6 +24,20 @@ DOES_NOT_RECUR: Final = 0
 DIVERGED: Final = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How far a schedule led that ceased to fit and was gone on with: what came after says nothing about it."""
+
+    steps: int
+    """Scheduling points up to where it ceased to fit."""
+    operations: int
+    """Operations of the program that had begun by then ..."""
+    operations_in_all: int
+    """... of so many."""
+    then: str
+    """The strategy that decided the rest."""
+
+
 @dataclass(slots=True)
 class Replayed:
     """What the replay of a saved schedule came to."""
@@ -35,6 +49,8 @@ class Replayed:
     """Of that version's sources now."""
     mismatch: ScheduleMismatch | None = None
     """Where the schedule ceased to fit; None if all of it did."""
+    followed: Followed | None = None
+    """Where it was gone on from; None if all of it fitted, or it was given up."""
     journal: Journal | None = None
     """None if the execution was given up where the schedule ceased to fit."""
     journal_digest: str = ""
@@ -105,8 +121,9 @@ def replay(
     except ScheduleMismatch as mismatch:
         told.mismatch = mismatch
         return told
-    if isinstance(strategy, PrefixStrategy):
+    if isinstance(strategy, PrefixStrategy) and strategy.mismatch is not None:
         told.mismatch = strategy.mismatch
+        told.followed = _followed(executor, saved.program, strategy.mismatch.step, strategy.then.label)
     told.journal = done.journal
     told.journal_digest = done.journal.digest()
     told.schedule = done.schedule
@@ -119,18 +136,25 @@ def replay(
     return told
 
 
+def _followed(executor: Executor, program: Program, steps: int, then: str) -> Followed:
+    begun = sum(1 for starts in executor.backend.starts.values() for _, at in starts if at < steps)
+    return Followed(steps, begun, sum(len(task.ops) for task in program.tasks), then)
+
+
 class Runner(Protocol):
     """Who has run something: what of, and on which machine."""
 
-    scenario: Scenario
-
     @property
     def version(self) -> subject.Version:
-        """What of."""
+        """What is under test."""
+
+    @property
+    def scenario(self) -> Scenario:
+        """On which machine."""
 
 
 def saved_from(
-    ran: Runner,
+    runner: Runner,
     program: Program,
     done: Execution,
     violation: Violation | None,
@@ -139,11 +163,11 @@ def saved_from(
     seed: int = 0,
     strategy: str = "",
 ) -> SavedSchedule:
-    """An execution of `ran`'s, as a schedule to keep for `violation`. `version` is what `--version` takes."""
+    """An execution of `runner`'s, as a schedule to keep for `violation`. `version` is what `--version` takes."""
     return SavedSchedule(
         version=subject.absolute(version, Path.cwd()),
-        version_digest=subject.digest(ran.version),
-        scenario=ran.scenario,
+        version_digest=subject.digest(runner.version),
+        scenario=runner.scenario,
         program=program,
         schedule=done.schedule,
         journal_digest=done.journal.digest(),

@@ -48,6 +48,7 @@ from typing import Final
 from stressvmap.checks.base import Violation
 from stressvmap.errors import HarnessError, PatchError
 from stressvmap.program import PAUSE
+from stressvmap.quantity import counted
 from stressvmap.runtime.runtime import STEPS_MAX
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.sched.follow import FollowStrategy, Leg, LegRecorder
@@ -100,7 +101,13 @@ class Size:
         return (self.program, self.schedule) < (other.program, other.schedule)
 
     def __str__(self) -> str:
-        return f"{self.tasks} tasks, {self.operations} operations, {self.preemptions} preemptions"
+        return ", ".join(
+            (
+                counted(self.tasks, "task"),
+                counted(self.operations, "operation"),
+                counted(self.preemptions, "preemption"),
+            )
+        )
 
 
 @dataclass(slots=True)

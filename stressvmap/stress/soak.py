@@ -19,6 +19,7 @@ from typing import Any, Final
 from stressvmap.config import RunSpec, SoakConfig
 from stressvmap.errors import ConfigError
 from stressvmap.known import ALWAYS
+from stressvmap.quantity import counted
 from stressvmap.result import Finding, RunResult
 from stressvmap.scenario import Scenario
 from stressvmap.stress import subject
@@ -302,6 +303,7 @@ def _missing(config: SoakConfig, lines: list[dict[str, Any]]) -> list[str]:
         for known in subject.load(name).known:
             if known.frequency == ALWAYS and known.fingerprint not in fired:
                 missing.append(
-                    f"{name}: {known.check} ({known.title}) is always there, but fired in none of {len(rounds)} rounds"
+                    f"{name}: {known.check} ({known.title}) is always there, but fired in none of "
+                    f"{counted(len(rounds), 'round')}"
                 )
     return missing

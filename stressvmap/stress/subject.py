@@ -13,7 +13,7 @@ from stressvmap.runtime.strategy import Strategy
 from stressvmap.scenario import Scenario
 from stressvmap.sched.controlled import ControlledRuntime
 from stressvmap.sched.random import RandomStrategy
-from stressvmap.tree.backend import TreeBackend, TreeRuntime
+from stressvmap.tree.backend import TreeBackend, TreeRuntime, backend_for
 from stressvmap.tree.version import TreeVersion, absolute_tree, is_tree
 from stressvmap.vmalloc import versions
 from stressvmap.vmalloc.backend import ModelBackend
@@ -66,5 +66,5 @@ def make_backend(version: Version, scenario: Scenario, runtime: DecidedRuntime) 
     """The backend that runs programs of a scenario on it. Raises ConfigError where a tree does not build."""
     if isinstance(version, TreeVersion):
         assert isinstance(runtime, TreeRuntime)
-        return TreeBackend(version, scenario, runtime)
-    return ModelBackend(version, scenario, runtime)
+        return backend_for(version, scenario, runtime)
+    return ModelBackend(version, scenario, runtime, spools=True)

@@ -14,6 +14,7 @@ from typing import Final
 from stressvmap import program as ops
 from stressvmap.journal.events import FRAME_OWNER, PTE_CLEAR, PTE_SET, STOPPED, Event
 from stressvmap.journal.journal import Journal
+from stressvmap.journal.place import CALLERS, STACKS, where
 from stressvmap.program import Program
 from stressvmap.runtime.runtime import DONE, Runtime
 from stressvmap.runtime.strategy import Schedule, Strategy
@@ -23,6 +24,7 @@ from stressvmap.tree.audit import Auditor
 from stressvmap.tree.decode import Decoder
 from stressvmap.tree.layout import layout_of
 from stressvmap.tree.library import ConfigView, Library, Loadable, TaskView, loadable
+from stressvmap.tree.screen import Screen
 from stressvmap.tree.version import TreeVersion
 
 WINDOW_PAGE: Final = 0x100000
@@ -95,6 +97,10 @@ class TreeRuntime(Runtime):
         super().__init__()
         self.strategy = strategy
         self.failure: BaseException | None = None
+        self.backends: dict[Machine, TreeBackend] = {}
+        """By machine: a library boots once, and what was loaded stays, so who goes to and fro between machines, as
+        shrinking does, keeps them.
+        """
         self.uses_plans = True
         """A strategy that can say all in advance is not asked."""
         self._by_id: dict[int, TreeTask] = {}
@@ -197,11 +203,39 @@ class TreeRuntime(Runtime):
 _GRANT_MAX: Final = (1 << 40) - 1
 
 
+Machine = tuple[object, ...]
+
+
+def machine_of(scenario: Scenario) -> Machine:
+    """All of a scenario that the machine which boots depends on: neither the workload nor how long a run may be."""
+    return (
+        scenario.cpus,
+        scenario.possible,
+        scenario.offline,
+        scenario.block_bits,
+        scenario.max_alloc,
+        scenario.window_blocks,
+        scenario.lazy_max,
+        scenario.full_flush_ceiling_pages,
+        scenario.debug_pagealloc,
+    )
+
+
+def backend_for(version: TreeVersion, scenario: Scenario, runtime: TreeRuntime) -> TreeBackend:
+    """The backend of that machine, booted if it is the first of its kind on `runtime`, which is one version's."""
+    machine = machine_of(scenario)
+    backend = runtime.backends.get(machine)
+    if backend is None:
+        backend = runtime.backends[machine] = TreeBackend(version, scenario, runtime)
+    backend.use(scenario)
+    return backend
+
+
 class TreeBackend:
     """Runs programs on a tree. `reset` loads one; `run` runs it to its end and cleans up; `journal` decodes."""
 
-    is_screened = False
-    """Whether an oracle in C has looked at each run (`flags`); else the checks look at all of them."""
+    is_screened = True
+    """An oracle in C looks at each run (`flags`)."""
 
     def __init__(self, version: TreeVersion, scenario: Scenario, runtime: TreeRuntime) -> None:
         self.version = version
@@ -213,10 +247,16 @@ class TreeBackend:
         self.window = (WINDOW_PAGE, WINDOW_PAGE + scenario.window_blocks * scenario.block_bits)
         self.auditor = Auditor(self.decoder, scenario.block_bits, self.window, bias)
         self.library.boot(_config(scenario, self.window, bias, version.points_all))
+        self.screen = Screen(self.auditor, scenario, self.window, (DIRECT_MAP_PAGE, WINDOW_PAGE))
         self.reason = ""
         self._encoded: dict[int, tuple[Program, Loadable]] = {}
         """By id() of the program, which is kept so that it stays its own: for a few programs that are run often."""
-        runtime.attach(self.library)
+
+    def use(self, scenario: Scenario) -> None:
+        """Run under a scenario of the same machine (`machine_of`) from now on."""
+        self.scenario = scenario
+        self.library.set_steps_max(scenario.steps_max)
+        self.runtime.attach(self.library)
 
     def reset(self, program: Program) -> None:
         """Load a program on a machine as it was after boot."""
@@ -249,7 +289,7 @@ class TreeBackend:
     @property
     def flags(self) -> int:
         """What the oracle saw of the last run that the checks should look at; 0: nothing."""
-        return self.library.flags()
+        return self.screen.flags()
 
     @property
     def operations(self) -> int:
@@ -269,15 +309,16 @@ class TreeBackend:
             if view.is_done or (view.is_daemon and view.is_parked and not view.is_started):
                 continue
             waits = f", waiting for {self.library.text(view.blocked_class)}" if view.is_parked else ""
-            where = self.decoder.function(view.pc) or "no function"
-            told.append(f"{self.library.text(view.name)} on CPU {view.cpu} in {where}{waits}")
+            at = where(self.decoder.function(view.pc)) or "no function"
+            told.append(f"{self.library.text(view.name)} on CPU {view.cpu} in {at}{waits}")
         return told
 
     def journal(self, *, seed: int = 0, execution: int = 0) -> Journal:
         """The run's journal, decoded, with the audit at rest if it came to rest."""
         scenario = self.scenario
         self.decoder.begin(self.library.objects())
-        events = self.decoder.events(self.library.events())
+        raw = self.library.events()
+        events = self.decoder.events(raw)
         views = self.library.tasks()
         if self.reason == DONE and not any(view.is_dead for view in views):
             events = _before_the_end(events, self._audit(events))
@@ -293,6 +334,8 @@ class TreeBackend:
                 "tasks": {str(view.id): [self.library.text(view.name), view.cpu] for view in views},
                 "seed": seed,
                 "execution": execution,
+                CALLERS: self.decoder.layout.callers,
+                **({STACKS: stacks} if (stacks := self.decoder.stacks(raw)) else {}),
             },
             events=events,
         )

@@ -16,6 +16,7 @@ from typing import Final
 
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import Event
+from stressvmap.journal.place import ALLOC, FREE, written
 from stressvmap.tree.layout import Field, Layout, Struct
 from stressvmap.tree.library import EVENT_FORMAT, Library, ObjectView
 
@@ -42,8 +43,6 @@ SHORT: Final = {
     "xarray": "xa",
 }
 """What the kernel calls a pointer to such a struct: a lock inside is `vb->lock`."""
-NOTE: Final = 0x7FFF
-"""What a search notes for itself: nobody else's business."""
 PAGE_FIELDS: Final = frozenset({("vmap_area", "va_start"), ("vmap_area", "va_end")})
 """Addresses that the journal shows as pages."""
 POINTER: Final = "*"
@@ -135,13 +134,33 @@ class Decoder:
     # -- names --------------------------------------------------------------------------------------------
 
     def function(self, pc: int) -> str:
-        """`vb_free mm/vmalloc.c:2140`: the function, inlined or not, and the line of the user's file."""
+        """`vb_free mm/vmalloc.c:2140`: the function, inlined or not, and the line of the user's file; then those that
+        it was inlined into (journal/place.py).
+        """
         known = self._functions.get(pc)
         if known is None:
-            place = self.layout.place(pc)
-            known = f"{place.function} {place.file}:{place.line}" if place.function else ""
-            self._functions[pc] = known
+            known = self._functions[pc] = written(self.layout.places(pc))
         return known
+
+    def stacks(self, raw: bytes) -> dict[str, dict[str, list[str]]]:
+        """Of each object that was touched when it was dead or not written yet, where it was allocated and freed, as a
+        journal's header has it.
+        """
+        touched = {
+            one.start: one.id
+            for kind, _, _, _, _, _, a, _ in struct.iter_unpack(EVENT_FORMAT, raw)
+            if kind in (ev.DEAD_ACCESS, ev.UNINITIALISED) and (one := self.object_at(a)) is not None
+        }
+        told = {}
+        for address, object_id in sorted(touched.items()):
+            stacks = {ALLOC: self._stack(address, is_free=False), FREE: self._stack(address, is_free=True)}
+            told[str(object_id)] = {which: stack for which, stack in stacks.items() if stack}
+        return told
+
+    def _stack(self, address: int, *, is_free: bool) -> list[str]:
+        return [
+            str(one) for pc in self.library.object_stack(address, is_free=is_free) for one in self.layout.places(pc)
+        ]
 
     def field(self, target: Object, offset: int) -> tuple[str, Field | None, int]:
         """The name of what lies at `offset`, its layout, and which word of a bitmap it is (-1: of none)."""
@@ -218,7 +237,7 @@ class Decoder:
                 add(self._atomic(task, cpu, where, a, text(b), c))
             elif kind in ev.B_IS_SYMBOL:
                 add((kind, task, cpu, where, a, text(b), _signed(c)))
-            elif kind != NOTE:
+            else:
                 add((kind, task, cpu, where, a, b, c))
         return told
 
@@ -236,7 +255,7 @@ class Decoder:
             words[word] = value
             value = sum(bits << 64 * number for number, bits in words.items())
         else:
-            value = _signed(value)
+            value = _signed(self.library.as_everywhere(value))
         return (kind, task, cpu, where, target.id, name, value)
 
     def _about_object(self, kind: int, task: int, cpu: int, where: str, address: int, text: str, c: int) -> Event:
@@ -249,10 +268,18 @@ class Decoder:
     def _atomic(self, task: int, cpu: int, where: str, address: int, text: str, value: int) -> Event:
         target = self.object_at(address)
         if target is None:
-            return (ev.ATOMIC, task, cpu, where, 0, text, _signed(value))
+            return (ev.ATOMIC, task, cpu, where, 0, text, _signed(self.library.as_everywhere(value)))
         is_static = target.id >> 20 == 0 and target.id >= STATIC and address == target.start
         name = target.type if is_static else self.field(target, address - target.start)[0]
-        return (ev.ATOMIC, task, cpu, where, target.id, name.removesuffix(".counter"), _signed(value))
+        return (
+            ev.ATOMIC,
+            task,
+            cpu,
+            where,
+            target.id,
+            name.removesuffix(".counter"),
+            _signed(self.library.as_everywhere(value)),
+        )
 
 
 _STRUCT: Final = re.compile(r"\bstruct (\w+)")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,14 +23,19 @@ from elftools.dwarf.ranges import RangeEntry
 from elftools.elf.elffile import ELFFile
 
 from stressvmap.errors import HarnessError
+from stressvmap.journal.place import UNDER_TEST, Place
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 KERNEL_UNITS: Final = ("mm/", "lib/")
 """How the names of the compile units begin that are the code under test."""
+LAYOUTS: Final = 8
+"""So many are kept in memory."""
 INTEGER: Final = ""
 _TRANSPARENT: Final = frozenset(
     {"DW_TAG_typedef", "DW_TAG_const_type", "DW_TAG_volatile_type", "DW_TAG_atomic_type", "DW_TAG_restrict_type"}
 )
+_CALLS: Final = frozenset({"DW_TAG_call_site", "DW_TAG_GNU_call_site"})
+_ORIGINS: Final = ("DW_AT_call_origin", "DW_AT_abstract_origin")
 _RECORDS: Final = frozenset({"DW_TAG_structure_type", "DW_TAG_union_type"})
 
 
@@ -81,46 +88,58 @@ class Global:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where in the source a place in the code is: the innermost function, inlined or not."""
+class Scope:
+    """A function, or one inlining of it, which is in the scope numbered `caller` (-1: of none) and called there at
+    file:line.
+    """
 
     function: str
+    caller: int
     file: str
     line: int
 
 
 @dataclass(slots=True)
 class Layout:
-    """Everything of one library. `place` and `field_at` are asked for each event, so they remember."""
+    """Everything of one library. `places` is asked for each event, so it remembers."""
 
     structs: dict[str, Struct]
     globals: dict[str, Global]
-    functions: list[tuple[int, int, str]] = field(default_factory=list)
-    """(start, end, name), not overlapping, ascending: of each byte the innermost function."""
+    functions: list[tuple[int, int, int]] = field(default_factory=list)
+    """(start, end, number of the scope), not overlapping, ascending: of each byte the innermost function."""
     lines: list[tuple[int, str, int]] = field(default_factory=list)
-    """(start, file, line), ascending."""
-    _places: dict[int, Place] = field(default_factory=dict)
+    """(start, file, line), ascending; of those of one address the last counts."""
+    scopes: list[Scope] = field(default_factory=list)
+    callers: dict[str, list[str]] = field(default_factory=dict)
+    """By function of mm/: those that call it, and those that these were inlined into."""
+    _places: dict[int, tuple[Place, ...]] = field(default_factory=dict)
     _starts: list[int] = field(default_factory=list)
     _line_starts: list[int] = field(default_factory=list)
 
-    def place(self, pc: int) -> Place:
-        """Of a return address `pc`, an offset into the library: where it was called from."""
+    def places(self, pc: int) -> tuple[Place, ...]:
+        """Of a return address `pc`, an offset into the library: where it was called from, in the innermost function,
+        inlined or not; then where that was called, as far as it was inlined. Empty: in none of the code under test.
+        """
         known = self._places.get(pc)
         if known is None:
-            known = self._places[pc] = self._find(pc - 1)
+            known = self._places[pc] = tuple(self._find(pc - 1))
         return known
 
-    def _find(self, at: int) -> Place:
+    def _find(self, at: int) -> Iterator[Place]:
         if not self._starts:
             self._starts = [start for start, _, _ in self.functions]
             self._line_starts = [start for start, _, _ in self.lines]
         number = bisect_right(self._starts, at) - 1
-        function = ""
-        if number >= 0 and at < self.functions[number][1]:
-            function = self.functions[number][2]
+        if number < 0 or at >= self.functions[number][1]:
+            return
+        scope = self.scopes[self.functions[number][2]]
         number = bisect_right(self._line_starts, at) - 1
         file, line = self.lines[number][1:] if number >= 0 else ("", 0)
-        return Place(function, file, line)
+        yield Place(scope.function, file, line)
+        while scope.caller >= 0:
+            file, line = scope.file, scope.line
+            scope = self.scopes[scope.caller]
+            yield Place(scope.function, file, line)
 
     # -- kept beside the library --------------------------------------------------------------------------
 
@@ -135,6 +154,8 @@ class Layout:
             "globals": [[g.name, g.offset, g.size, g.type] for g in self.globals.values()],
             "functions": self.functions,
             "lines": self.lines,
+            "callers": self.callers,
+            "scopes": [[s.function, s.caller, s.file, s.line] for s in self.scopes],
         }
         path.write_text(json.dumps(told, separators=(",", ":")), encoding="utf-8")
 
@@ -152,14 +173,17 @@ class Layout:
         return Layout(
             {one.name: one for one in structs},
             {one.name: one for one in variables},
-            [(start, end, name) for start, end, name in told["functions"]],
+            [(start, end, number) for start, end, number in told["functions"]],
             [(start, file, line) for start, file, line in told["lines"]],
+            [Scope(*one) for one in told["scopes"]],
+            told["callers"],
         )
 
 
+@lru_cache(maxsize=LAYOUTS)
 def layout_of(library: Path) -> Layout:
     """The layout of a library, from beside it if it was read before."""
-    kept = library.with_name("layout.json")
+    kept = library.with_name(f"layout-{SCHEMA}.json")
     if kept.is_file():
         return Layout.load(kept)
     layout = read_layout(library, KERNEL_UNITS)
@@ -191,24 +215,33 @@ class _Reader:
         self.dwarf = dwarf
         self.structs: dict[str, Struct] = {}
         self.globals: dict[str, Global] = {}
-        self.scopes: list[tuple[int, int, int, str]] = []
-        """(start, end, depth, function)."""
+        self.scopes: list[Scope] = []
+        self.callers: dict[str, set[str]] = {}
+        self.told: set[str] = set()
+        """The functions of mm/ that were not inlined everywhere."""
+        self.ranges: list[tuple[int, int, int, int]] = []
+        """(start, end, depth, number of the scope)."""
         self.lines: list[tuple[int, str, int]] = []
 
     def layout(self) -> Layout:
         """What was gathered."""
-        return Layout(self.structs, self.globals, _innermost(self.scopes), sorted(self.lines))
+        in_order = sorted(self.lines, key=lambda one: one[0])
+        callers = {name: sorted(self.callers[name]) for name in sorted(self.callers.keys() & self.told)}
+        return Layout(self.structs, self.globals, _innermost(self.ranges), in_order, self.scopes, callers)
 
     def read(self, unit: CompileUnit) -> None:
         """Add one compile unit."""
+        files = self._files(unit)
         for die in unit.iter_DIEs():
             if die.tag == "DW_TAG_structure_type":
                 self._struct(die)
             elif die.tag == "DW_TAG_variable":
                 self._variable(unit, die)
             elif die.tag == "DW_TAG_subprogram":
-                self._function(unit, die, 0)
-        self._lines(unit)
+                if _name(unit.get_top_DIE()).startswith(UNDER_TEST):
+                    self.told.add(_function_name(die))
+                self._function(unit, die, 0, -1, files)
+        self._lines(unit, files)
 
     # -- types --------------------------------------------------------------------------------------------
 
@@ -238,15 +271,26 @@ class _Reader:
 
     # -- code ---------------------------------------------------------------------------------------------
 
-    def _function(self, unit: CompileUnit, die: DIE, depth: int) -> None:
+    def _function(self, unit: CompileUnit, die: DIE, depth: int, caller: int, files: Sequence[str]) -> None:
         if depth == 0 and not ({"DW_AT_low_pc", "DW_AT_ranges"} & die.attributes.keys()):
             return
         if die.tag in ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine"):
-            name = _function_name(die)
-            self.scopes += [(start, end, depth, name) for start, end in self._ranges(unit, die)]
+            file, line = _number(die, "DW_AT_call_file"), _number(die, "DW_AT_call_line")
+            self.scopes.append(Scope(_function_name(die), caller, files[file] if file < len(files) else "", line))
+            caller = len(self.scopes) - 1
+            self.ranges += [(start, end, depth, caller) for start, end in self._ranges(unit, die)]
         for child in die.iter_children():
             if child.tag in ("DW_TAG_inlined_subroutine", "DW_TAG_lexical_block"):
-                self._function(unit, child, depth + 1)
+                self._function(unit, child, depth + 1, caller, files)
+            elif child.tag in _CALLS and any(name in child.attributes for name in _ORIGINS):
+                self._call(child, caller)
+
+    def _call(self, die: DIE, scope: int) -> None:
+        origin = next(name for name in _ORIGINS if name in die.attributes)
+        callers = self.callers.setdefault(_function_name(die.get_DIE_from_attribute(origin)), set())
+        while scope >= 0:
+            callers.add(self.scopes[scope].function)
+            scope = self.scopes[scope].caller
 
     def _ranges(self, unit: CompileUnit, die: DIE) -> list[tuple[int, int]]:
         low = die.attributes.get("DW_AT_low_pc")
@@ -269,23 +313,26 @@ class _Reader:
                 start = entry.base_address
         return found
 
-    def _lines(self, unit: CompileUnit) -> None:
+    def _files(self, unit: CompileUnit) -> list[str]:
+        """The unit's files by their numbers."""
         program = self.dwarf.line_program_for_CU(unit)
         if program is None:
-            return
-        version = program.header["version"]
-        files = program.header["file_entry"]
+            return []
+        is_from_zero = program.header["version"] >= 5
         folders = program.header["include_directory"]
-        names = []
-        for entry in files:
-            folder_number = entry.dir_index if version >= 5 else entry.dir_index - 1
+        names = [] if is_from_zero else [""]
+        for entry in program.header["file_entry"]:
+            folder_number = entry.dir_index if is_from_zero else entry.dir_index - 1
             folder = folders[folder_number] if 0 <= folder_number < len(folders) else b""
             names.append(_joined(folder, entry.name))
-        for entry in program.get_entries():
+        return names
+
+    def _lines(self, unit: CompileUnit, files: Sequence[str]) -> None:
+        program = self.dwarf.line_program_for_CU(unit)
+        for entry in program.get_entries() if program is not None else ():
             state = entry.state
             if state is not None and not state.end_sequence:
-                number = state.file if version >= 5 else state.file - 1
-                self.lines.append((state.address, names[number] if number < len(names) else "", state.line))
+                self.lines.append((state.address, files[state.file] if state.file < len(files) else "", state.line))
 
 
 def _joined(folder: bytes, name: bytes) -> str:
@@ -293,16 +340,21 @@ def _joined(folder: bytes, name: bytes) -> str:
     return text if not where or where == "." or text.startswith("/") else f"{where.rstrip('/')}/{text}"
 
 
-def _innermost(scopes: list[tuple[int, int, int, str]]) -> list[tuple[int, int, str]]:
+def _innermost(scopes: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int]]:
     """Nested ranges as ranges side by side, each with the deepest of those that cover it."""
     cuts = sorted({edge for start, end, _, _ in scopes for edge in (start, end)})
-    owner: dict[int, tuple[int, str]] = {}
+    owner: dict[int, tuple[int, int]] = {}
     positions = {cut: number for number, cut in enumerate(cuts)}
-    for start, end, depth, name in scopes:
+    for start, end, depth, scope in scopes:
         for number in range(positions[start], positions[end]):
-            if owner.get(number, (-1, ""))[0] <= depth:
-                owner[number] = (depth, name)
+            if owner.get(number, (-1, 0))[0] <= depth:
+                owner[number] = (depth, scope)
     return [(cuts[number], cuts[number + 1], owner[number][1]) for number in sorted(owner)]
+
+
+def _number(die: DIE, name: str) -> int:
+    attribute = die.attributes.get(name)
+    return 0 if attribute is None else int(attribute.value)
 
 
 def _function_name(die: DIE) -> str:

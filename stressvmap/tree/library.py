@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from elftools.elf.elffile import ELFFile
+
 from stressvmap.errors import HarnessError
 from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX
 from stressvmap.runtime.strategy import Plan
@@ -22,6 +24,12 @@ CPUS: Final = 256
 EVENT_BYTES: Final = 32
 EVENT_FORMAT: Final = "<HHHHIIQQ"
 """struct sv_event: kind, task, cpu, flags, pc, b, a, c."""
+LOWEST_ADDRESS: Final = 1 << 32
+LIBRARY: Final = 0x300000000000
+ARENA: Final = 0x200000000000
+STACKS: Final = 0x280000000000
+REGION_BYTES: Final = 1 << 30
+"""Heap and stacks reserve no more."""
 REASONS: Final = (DONE, DEADLOCK, STEPS_MAX, INTERRUPTED)
 
 _U64P = ctypes.POINTER(ctypes.c_uint64)
@@ -124,6 +132,8 @@ class Library:
             shutil.copyfile(path, copy)
             self.dll = ctypes.CDLL(str(copy))
         self.path = path
+        self._regions: tuple[tuple[int, int, int], ...] = ()
+        """(start, bytes, where it is told to be) of what lies elsewhere in another process."""
         self._strings: dict[int, str] = {}
         self._numbers: dict[str, int] = {}
         self._kept: tuple[Any, ...] = ()
@@ -135,11 +145,13 @@ class Library:
         declare("sv_load", ctypes.c_int, pointer, u32, pointer, pointer, u32, pointer, u32)
         declare("sv_set_decide", None, DecideFn, DrawFn, ctypes.c_int)
         declare("sv_set_walk", None, ctypes.c_char_p, u32, ctypes.c_char_p, u32, u32, u32, u64)
+        declare("sv_set_steps_max", None, u64)
         declare("sv_run", ctypes.c_int)
         declare("sv_enabled_ids", u32, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
         declare("sv_all_tasks", pointer, ctypes.POINTER(u32))
         declare("sv_events", pointer, _U64P)
         declare("sv_objects", pointer, ctypes.POINTER(u32))
+        declare("sv_object_stack", ctypes.POINTER(u32), u64, ctypes.c_int)
         declare("sv_text", ctypes.c_char_p, u32)
         declare("sv_string", u32, ctypes.c_char_p)
         declare("sv_choices", pointer, _U64P)
@@ -151,6 +163,8 @@ class Library:
         declare("sv_request_stop", None)
         declare("sv_current_id", ctypes.c_int32)
         declare("sv_base", u64)
+        declare("sv_arena_base", u64)
+        declare("sv_stacks_base", u64)
         declare("sv_search_begin", ctypes.c_int, ctypes.c_int32, pointer, u64, ctypes.c_int)
         declare("sv_search_go", ctypes.c_int, u64, u64)
         declare("sv_search_know", None, pointer, u64)
@@ -176,11 +190,28 @@ class Library:
         """Where the library lies in memory: a place's offset counts from here."""
         return int(self.dll.sv_base())
 
+    def as_everywhere(self, value: int) -> int:
+        """A value that is an address of this process, as it is in any: the loader puts a library anywhere, and the heap
+        and the stacks of a second one lie elsewhere. Any other value as it is.
+        """
+        if value < LOWEST_ADDRESS:
+            return value
+        for start, size, everywhere in self._regions:
+            if start <= value < start + size:
+                return value - start + everywhere
+        return value
+
     def boot(self, config: ConfigView) -> None:
         """Boot the code under test, once."""
         config.abi = ABI
         if self.dll.sv_boot(ctypes.byref(config)):
             raise HarnessError(f"{self.path.parent.name}: {(self.dll.sv_error() or b'no boot').decode()}")
+        arena, stacks = int(self.dll.sv_arena_base()), int(self.dll.sv_stacks_base())
+        self._regions = (
+            (self.base, _size_of(self.path), LIBRARY),
+            (arena, REGION_BYTES, ARENA),
+            (stacks, REGION_BYTES, STACKS),
+        )
 
     # -- strings ------------------------------------------------------------------------------------------
 
@@ -216,6 +247,10 @@ class Library:
         flags = plan.is_absolute | plan.prefers_others << 1
         ranks, lengths = plan.ranks, plan.lengths
         self.dll.sv_set_walk(ranks, len(ranks) >> 2, lengths, len(lengths) >> 2, flags, plan.longest, plan.draw_seed)
+
+    def set_steps_max(self, steps_max: int) -> None:
+        """Give up the runs to come after so many points."""
+        self.dll.sv_set_steps_max(steps_max)
 
     def run(self) -> str:
         """Run the loaded program to its end; why it ended."""
@@ -265,6 +300,14 @@ class Library:
         if not count.value:
             return []
         return list((ObjectView * count.value).from_buffer_copy(ctypes.string_at(at, count.value * _OBJECT_BYTES)))
+
+    def object_stack(self, address: int, *, is_free: bool) -> list[int]:
+        """Where an object was allocated, or freed: the place, where the function it is in was called, and so on."""
+        at = self.dll.sv_object_stack(address, int(is_free))
+        found: list[int] = []
+        while at[len(found)]:
+            found.append(at[len(found)])
+        return found
 
     def choices(self) -> list[tuple[int, int]]:
         """What was decided: (task, points)."""
@@ -371,6 +414,12 @@ def loadable(
     moves = [word for task, cpu, point in migrations for word in (task | cpu << 32, point)]
     m = (ctypes.c_uint64 * len(moves))(*moves)
     return _words(tasks), len(tasks), _words(ops), _words(faults), len(faults), m, len(migrations)
+
+
+def _size_of(library: Path) -> int:
+    """Bytes from its first to its last in memory."""
+    with library.open("rb") as file:
+        return max(s["p_vaddr"] + s["p_memsz"] for s in ELFFile(file).iter_segments() if s["p_type"] == "PT_LOAD")
 
 
 _OBJECT_BYTES: Final = ctypes.sizeof(ObjectView)

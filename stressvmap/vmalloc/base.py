@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Generic, TypeVar
+from typing import ClassVar, Final
 
 from stressvmap.errors import HarnessError
 from stressvmap.journal.events import (
@@ -26,14 +26,13 @@ from stressvmap.kernel.areas import BUSY, FREE, LAZY, VmapArea, VmapTree
 from stressvmap.kernel.kernel import Kernel
 from stressvmap.kernel.lists import ListHead
 from stressvmap.kernel.locks import DEFINE_MUTEX, DEFINE_SPINLOCK
-from stressvmap.kernel.machine import Machine
-from stressvmap.kernel.percpu import PerCpu
+from stressvmap.kernel.percpu import PerCpu, PerCpuPointer
 from stressvmap.kernel.struct import AtomicLong, OnStack
 from stressvmap.kernel.workqueue import Work
 from stressvmap.kernel.xarray import XArray
 from stressvmap.known import Known
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
-from stressvmap.runtime.access import CHANGES, LOOKS
+from stressvmap.runtime.access import LOOKS
 from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue, VmStruct
 
 ULONG_MAX: Final = (1 << 64) - 1
@@ -80,32 +79,6 @@ class Shrinker:
     scan_objects: Callable[[], None]
 
 
-T = TypeVar("T")
-
-
-class Cell(Generic[T]):
-    """A per-CPU pointer variable: not announced, for only its CPU is to touch it."""
-
-    __slots__ = ("_value", "cpu", "machine", "name")
-
-    def __init__(self, machine: Machine, name: str, cpu: int, value: T) -> None:
-        self.machine = machine
-        self.name = name
-        self.cpu = cpu
-        self._value = value
-
-    @property
-    def value(self) -> T:
-        """What it points to."""
-        self.machine.runtime.note((self.name, self.cpu), LOOKS)
-        return self._value
-
-    @value.setter
-    def value(self, value: T) -> None:
-        self.machine.runtime.note((self.name, self.cpu), CHANGES)
-        self._value = value
-
-
 class Vmalloc:
     """The vmap layer on one machine. Subclass a version, never this."""
 
@@ -135,13 +108,11 @@ class Vmalloc:
         self.vmap_init_trees()
         self.vmap_lazy_nr = AtomicLong(machine, "vmap_lazy_nr")
         self.vmap_init_queues()
-        self.ne_fit_preload_node: PerCpu[Cell[VmapArea | None]] = PerCpu(
-            machine, "ne_fit_preload_node", lambda cpu: Cell(machine, "ne_fit_preload_node", cpu, None)
-        )
+        self.ne_fit_preload_node: PerCpuPointer[VmapArea] = PerCpuPointer(machine, "ne_fit_preload_node")
         self.drain_vmap_work = Work("drain_vmap_work", self.drain_vmap_area_work)
         self.vmap_notify_list: list[Callable[[], int]] = []
-        self.shrinkers: list[Shrinker] = []
         self.vmap_init_free_space()
+        self.shrinkers = self.registered_shrinkers()
         self.vmap_initialized = True
 
     def vmap_init_trees(self) -> None:
@@ -155,8 +126,14 @@ class Vmalloc:
         self.purge_vmap_area_root = VmapTree(machine, LAZY, self.purge_vmap_area_lock)
 
     def vmap_init_free_space(self) -> None:
-        """mm/vmalloc.c:vmap_init_free_space, as if all but the window had been imported from vmlist."""
-        self.free_vmap_area_root.add_boot_space(self.VMALLOC_START, self.VMALLOC_END)
+        """mm/vmalloc.c:vmap_init_free_space: all of it, the window and what lies around, for an aligned allocation
+        passes through there.
+        """
+        self.free_vmap_area_root.add_boot_space(1, ULONG_MAX)
+
+    def registered_shrinkers(self) -> tuple[Shrinker, ...]:
+        """What vmalloc_init registers with the memory management at last: nothing as long as there are no pools."""
+        return ()
 
     def vmap_init_queues(self) -> None:
         """The queues of blocks, and the indexes of them."""
@@ -240,7 +217,7 @@ class Vmalloc:
         ):
             record(AUDIT_VALUE, 0, name, value)
         self.audit_blocks()
-        reached = {cell.value for _, cell in self.ne_fit_preload_node.instances()}
+        reached: set[object] = set(self.ne_fit_preload_node.values())
         for where, area in self.audited_areas():
             record(AUDIT_AREA, area.start_raw() >> PAGE_SHIFT, where, area.end_raw() >> PAGE_SHIFT)
             if where == BUSY:

@@ -85,24 +85,19 @@ class V6_4(Vmalloc):
     def preload_this_cpu_lock(self, lock: SpinLock) -> None:
         """mm/vmalloc.c:preload_this_cpu_lock (v6.4): have a spare area for a split at hand, then take `lock`."""
         va = None
-        if self.ne_fit_preload_node.raw_cpu_ptr().value is None:
+        if self.ne_fit_preload_node.this_cpu_read() is None:
             va = kmem_cache_alloc(self.machine, VmapArea)
         lock.lock()
-        if va is not None:
-            cell = self.ne_fit_preload_node.raw_cpu_ptr()
-            if cell.value is None:
-                cell.value = va
-            else:
-                va.kfree()
+        if va is not None and self.ne_fit_preload_node.this_cpu_cmpxchg(None, va) is not None:
+            va.kfree()
 
     @kernel_function_named("__alloc_vmap_area")
     def _alloc_vmap_area(self, size: int, align: int, vstart: int, vend: int) -> int:
         """mm/vmalloc.c:__alloc_vmap_area (v6.4): the lowest fit in the free tree, or vend."""
 
         def spare() -> VmapArea | None:
-            """__this_cpu_xchg(ne_fit_preload_node, NULL), or with GFP_NOWAIT."""
-            cell = self.ne_fit_preload_node.raw_cpu_ptr()
-            preloaded, cell.value = cell.value, None
+            """The preloaded one, or one with GFP_NOWAIT."""
+            preloaded = self.ne_fit_preload_node.this_cpu_xchg(None)
             return preloaded or kmem_cache_alloc(self.machine, VmapArea, can_sleep=False)
 
         return self.free_vmap_area_root.carve(size, align, vstart, vend, spare)

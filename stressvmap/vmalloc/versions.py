@@ -36,7 +36,8 @@ BUILT_IN: Final[dict[str, type[Vmalloc]]] = {
     version.NAME: version for version in (V6_1, Rfc3of3OnV6_1, V6_4, Rfc3of3, V6_5, V6_12)
 }
 """The versions by name, oldest first, each before the patches on it."""
-NEWEST: Final = V6_5.NAME
+DEFAULT: Final = V6_5.NAME
+"""What is run where none is named."""
 
 _PATH_AND_CLASS: Final = re.compile(r"(?P<path>.+?\.py)(?::(?P<name>[^/:]*))?\Z", re.DOTALL)
 _SAFE_NAME: Final = re.compile(r"[\w.+:-]{1,80}")

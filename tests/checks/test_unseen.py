@@ -19,10 +19,11 @@ executions = st.lists(
 )
 
 
-def counted(seen: list[Seen], capacity: int = 16) -> CoverageCount:
+def counted(seen: list[Seen], capacity: int = 16, first: int = 0, stride: int = 1) -> CoverageCount:
+    """Of the executions that a process with that share runs."""
     count = CoverageCount(capacity)
-    for execution in seen:
-        count.add(*execution)
+    for number, execution in enumerate(seen[first::stride]):
+        count.add(*execution, first + number * stride)
     return count
 
 
@@ -30,7 +31,7 @@ def counted(seen: list[Seen], capacity: int = 16) -> CoverageCount:
 def test_the_number_of_processes_changes_nothing(seen: list[Seen], jobs: int) -> None:
     merged = CoverageCount(16)
     for job in reversed(range(jobs)):
-        merged.merge(counted(seen[job::jobs]))
+        merged.merge(counted(seen, first=job, stride=jobs))
     assert merged.as_dict() == counted(seen).as_dict()
 
 
@@ -44,6 +45,12 @@ def test_counts_are_exact_while_all_classes_are_held(seen: list[Seen]) -> None:
     assert told["executions"] == len(seen)
     assert told["distinct_journals"] == len(set(classes))
     assert told["distinct_pairs"] == len(frozenset().union(*(pairs for _, _, pairs in seen)))
+    of_pair: dict[int, list[int]] = {}
+    for number, (_, _, pairs) in enumerate(seen):
+        for pair in pairs:
+            of_pair.setdefault(pair, []).append(number)
+    assert told["last_new_pair_at"] == max((numbers[0] for numbers in of_pair.values()), default=-1)
+    assert told["new_pairs_expected"] == round(sum(len(found) == 1 for found in of_pair.values()) / len(seen), 6)
     once = sum(classes.count(class_hash) == 1 for class_hash in set(classes))
     assert told["unseen_estimate"] == round(once / len(seen), 6)
     assert {name: part["executions"] for name, part in told["by_strategy"].items()} == {

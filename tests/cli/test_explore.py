@@ -66,7 +66,28 @@ def test_a_state_goes_on(command: Command) -> None:
     assert ran.object["coverage"]["complete_executions"] == 5
     other = command("explore", "--version", "v6.5", "--ops", "map 0 4 | aliases", "--state", "s")
     assert other.status == 2
-    assert "was written for another program" in other.err
+    assert "s: was written for another program; give the same command again, or another file" in other.err
+
+
+def test_a_state_of_other_sources_is_refused_in_words_for_people(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from stressvmap.vmalloc.v6_5 import V6_5\n\n\nclass Mine(V6_5):\n    pass\n")
+    arguments = ("explore", "--version", "mine.py:Mine", *SMALL, "--state", "s", "--schedules", "2")
+    command(*arguments)
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write("    # another line\n")
+    for module in [name for name, module in sys.modules.items() if getattr(module, "IS_USER_PATCH", False)]:
+        del sys.modules[module]
+    ran = command(*arguments)
+    assert ran.status == 2
+    assert "Mine as its sources were then: they have changed, so all must be run again" in ran.err
+    assert "version_digest" not in ran.err
+
+
+def test_a_state_of_another_version_names_both(command: Command) -> None:
+    command("explore", "--version", "v6.5", *SMALL, "--state", "s", "--schedules", "2")
+    ran = command("explore", "--version", "v6.4", *SMALL, "--state", "s")
+    assert ran.status == 2
+    assert "s: was written for version v6.5, not v6.4; give" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from stressvmap.program import ALIASES, MAP, UNMAP, Program, ProgramOp, TaskProgram
 from stressvmap.stress.schedule_file import read_schedule, write_schedule
 from tests.cli.conftest import Command
 from tests.stress.runs import FOLDER, write_patch
-from tests.stress.saved import FULL_BLOCK, failure
+from tests.stress.saved import FULL_BLOCK, failure, run_once
 
 HANGS = """
 def vb_free(self, addr, size):
@@ -79,9 +82,38 @@ def test_a_schedule_that_does_not_fit_exits_4_and_names_the_step(command: Comman
 def test_a_prefix_is_gone_on_with(command: Command, file: Path, strategy: list[str]) -> None:
     ran = command("replay", file, "--version", "v6.5", "--prefix", *strategy)
     assert ran.status == 0
-    assert "diverged at step " in ran.out
-    assert "violation  does not recur" in ran.out
-    assert "source     not what it was when this was saved" in ran.out
+    assert "version    another than it was found on (v6.4)" in ran.out
+    followed = re.search(
+        r"  followed   for (\d+) of the (\d+) steps of this run, .*; the rest was decided (.*)\n", ran.out
+    )
+    assert followed is not None
+    assert f"diverged at step {followed[1]}: " in ran.out
+    assert int(followed[1]) < int(followed[2])
+    assert followed[3] == ("by random" if strategy else "so that only blocked tasks are switched away from")
+    assert "violation  did not come up in this one run: no sign that it cannot" in ran.out
+    assert "does not recur" not in ran.out
+
+
+def test_a_prefix_that_says_little_names_the_command_that_says_more(command: Command, tmp_path: Path) -> None:
+    program = Program((TaskProgram(0, (ProgramOp(MAP, 0, 4), ProgramOp(MAP, 1, 4), ProgramOp(UNMAP, 0))),))
+    program = replace(program, tasks=(*program.tasks, TaskProgram(0, (ProgramOp(ALIASES),))))
+    saved = run_once(program, fingerprint=FULL_BLOCK)
+    assert saved is not None
+    write_schedule(saved, tmp_path / "s.json")
+    told = command("replay", tmp_path / "s.json", "--version", "v6.5", "--prefix", "--json").object
+    assert 0 < told["followed"]["operations"] <= told["followed"]["operations_in_all"] == 4
+    assert told["followed"]["steps"] == told["diverged"]["step"]
+    look_on = command("replay", tmp_path / "s.json", "--version", "v6.5", "--prefix").out.split(
+        "look on    stressvmap "
+    )
+    ran = command(*shlex.split(look_on[1].split("   (")[0]), "--quiet")
+    assert "complete within these bounds" in ran.out
+    assert FULL_BLOCK not in ran.out
+
+
+def test_a_whole_schedule_says_nothing_of_how_far_it_was_followed(command: Command, file: Path) -> None:
+    assert "followed" not in command("replay", file, "--prefix").out
+    assert command("replay", file, "--prefix", "--json").object["followed"] is None
 
 
 def test_out_keeps_the_journal_and_the_schedule_as_it_was(command: Command, file: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_it_writes_the_smallest_beside_the_file_and_says_how_to_replay_it(comman
     ran = command("shrink", file)
     target = file.with_name("s.min.json")
     assert ran.status == 0
-    assert f"now     1 tasks, 4 operations, 0 preemptions: {target}" in ran.out
+    assert f"now     1 task, 4 operations, 0 preemptions: {target}" in ran.out
     assert f"stressvmap replay {target} --story" in ran.out
     assert command("replay", target).status == RECURS
     again = command("shrink", target, "-o", "again.json", "-q")

@@ -62,7 +62,7 @@ def test_the_defaults_are_the_newest_version_and_ten_seconds_of_mixed_under_cont
     assert command("stress").status == 0
     (spec,) = specs
     assert (spec.version, spec.scenario.workload, spec.runtime, spec.seconds) == (
-        versions.NEWEST,
+        versions.DEFAULT,
         "mixed",
         "controlled",
         10,

@@ -33,7 +33,7 @@ from stressvmap.journal.events import B_IS_SYMBOL, GROUND, KIND_NAMES, stream_of
 from stressvmap.journal.journal import Journal
 from stressvmap.known import Known
 from stressvmap.report.columns import columns
-from stressvmap.report.timeline import parse_kinds, parse_range
+from stressvmap.report.filters import parse_kinds, parse_range
 from stressvmap.scenario import WINDOWS, WORKLOADS
 from stressvmap.stress.replay import replay
 from stressvmap.stress.schedule_file import read_schedule

@@ -8,7 +8,8 @@ import pytest
 from stressvmap.journal import events as ev
 from stressvmap.kernel.areas import BUSY, FREE, LAZY, VmapArea, VmapTree
 from stressvmap.ranges import PAGE_SIZE
-from tests.kernel.world import World
+from stressvmap.sched.replay import Run
+from tests.kernel.world import World, until
 
 FIRST, LAST = 0x100, 0x110
 
@@ -92,6 +93,33 @@ def test_a_split_without_a_spare_fails_with_a_warning_and_changes_nothing() -> N
     assert world.warnings() == ["no memory to split a hole"]
     assert shape(tree) == [(0x101, 0x110)]
     assert space(world, ev.SPACE_OUT) == [(0x100, 0x101)]
+
+
+@pytest.mark.parametrize("is_locked", [True, False])
+def test_who_fetches_a_spare_without_the_lock_looks_for_a_hole_again(is_locked: bool) -> None:
+    """Task 2 wants the same pages while task 1 fetches its spare. Use without the lock is told."""
+    script = [Run(1, until(ev.READ_ONCE, "fetching")), Run(2), Run(1)]
+    world = World(*script, cpus=2)
+    lock = world.thing().lock
+    tree = VmapTree(world.machine, FREE, lock)
+    tree.add_boot_space((FIRST + 1) * PAGE_SIZE, LAST * PAGE_SIZE)
+    found: list[int] = []
+
+    def fetch() -> VmapArea:
+        world.runtime.point(ev.READ_ONCE, 0, "fetching")
+        return VmapArea(world.machine)
+
+    def body() -> None:
+        if is_locked:
+            lock.lock()
+        window = ((FIRST + 1) * PAGE_SIZE, LAST * PAGE_SIZE)
+        found.append(tree.carve(4 * PAGE_SIZE, 4 * PAGE_SIZE, *window, fetch) // PAGE_SIZE - FIRST)
+        if is_locked:
+            lock.unlock()
+
+    world.run(body, body)
+    assert sorted(found) == [4, 8]
+    assert bool(world.of(ev.ASSERT_HELD)) != is_locked
 
 
 def test_a_fit_at_either_edge_needs_no_spare_and_an_exact_one_frees_the_hole() -> None:

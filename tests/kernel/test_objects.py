@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from stressvmap.journal import events as ev
-from stressvmap.kernel.percpu import PerCpu
+from stressvmap.kernel.percpu import PerCpu, PerCpuPointer
 from stressvmap.kernel.slab import KMALLOC, KMEM_CACHE_ALLOC, PTE_ALLOC, XA_INSERT, kmalloc, kmem_cache_alloc
 from stressvmap.kernel.struct import POISON, AtomicLong, OnStack
 from stressvmap.kernel.xarray import EBUSY, ENOMEM, XArray
@@ -256,3 +256,47 @@ def test_this_cpus_data_is_that_of_the_cpu_the_task_is_on_by_then() -> None:
 
     world.run(body)
     assert seen == [0, 1]
+
+
+def test_a_per_cpu_pointer_is_exchanged_in_one_step() -> None:
+    world = World(Run(1, until(ev.WRITE_ONCE, "spare")), Run(2), Run(1), cpus=1)
+    pointer: PerCpuPointer[Thing] = PerCpuPointer(world.machine, "spare")
+    mine, theirs = world.thing(), world.thing()
+    found: list[tuple[str, Thing | None]] = []
+    world.run(
+        lambda: found.append(("late", pointer.this_cpu_xchg(mine))),
+        lambda: found.append(("early", pointer.this_cpu_xchg(theirs))),
+        cpus=(0, 0),
+    )
+    assert found == [("early", None), ("late", theirs)], "the second task ran while the first stood before its exchange"
+    assert pointer.values() == [mine]
+
+
+def test_a_per_cpu_pointer_is_set_only_where_it_is_what_was_expected() -> None:
+    world = World(Run(1))
+    pointer: PerCpuPointer[Thing] = PerCpuPointer(world.machine, "spare")
+    first, second = world.thing(), world.thing()
+
+    def body() -> None:
+        assert pointer.this_cpu_cmpxchg(None, first) is None
+        assert pointer.this_cpu_cmpxchg(None, second) is first
+        assert pointer.this_cpu_read() is first
+
+    world.run(body)
+    writes = [event[6] for event in world.of(ev.WRITE_ONCE)]
+    assert writes == [first.id]
+
+
+def test_a_task_moved_before_its_this_cpu_operation_does_it_on_its_new_cpu() -> None:
+    world = World(Run(1, until(ev.READ_ONCE, "spare")), Run(2), Run(1), cpus=2)
+    pointer: PerCpuPointer[Thing] = PerCpuPointer(world.machine, "spare")
+    thing = world.thing()
+    found: list[Thing | None] = []
+
+    def offline() -> None:
+        pointer.this_cpu_xchg(thing)
+        world.machine.cpu_down(0)
+
+    world.run(lambda: found.append(pointer.this_cpu_read()), offline)
+    assert found == [thing]
+    assert pointer.values() == [None, thing]

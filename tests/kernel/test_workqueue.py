@@ -32,6 +32,7 @@ def test_a_work_is_queued_once_until_it_starts_and_again_after_that() -> None:
 
     world.run(body)
     assert queued == [True, False, True]
+    assert [event[6] for event in world.of(ev.WORK_QUEUE)] == [0, 1, 0]
     assert ran == [KWORKER, KWORKER]
     assert [event[5] for event in world.of(ev.WORK_BEGIN)] == ["drain", "drain"]
 

@@ -313,3 +313,6 @@ def test_pages_accounted_for_and_collected_before_they_were_cleared_are_in_no_ra
         cpus=3,
     )
     assert outcome.stories(CHECK) == {("block on the free list", "visited, but its dirty range left the page out")}
+    told = outcome.of(CHECK)[0].message
+    assert "worker/2 (task 2, CPU 1) in _vm_unmap_aliases: has collected the dirty range of vmap_block 1.1" in told
+    assert told.index("has collected") < told.index("clears the PTEs") < told.index("calls vm_unmap_aliases()")

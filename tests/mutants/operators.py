@@ -42,7 +42,15 @@ SIBLINGS: Final = {
     "purge": "free_list",
 }
 """Fields that are taken for one another."""
-LOCKS: Final = ("vmap_area_lock", "free_vmap_area_lock", "purge_vmap_area_lock")
+LOCKS: Final = {
+    "vmap_area_lock": "free_vmap_area_lock",
+    "free_vmap_area_lock": "purge_vmap_area_lock",
+    "purge_vmap_area_lock": "vmap_area_lock",
+    "busy_lock": "lazy_lock",
+    "lazy_lock": "pool_lock",
+    "pool_lock": "busy_lock",
+}
+"""Each with one that is taken for it."""
 COMPARES: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
@@ -140,7 +148,7 @@ def _with(node: ast.AST) -> ast.With:
 def _take_another_lock(node: ast.AST) -> ast.AST:
     lock = _with(node).items[0].context_expr
     assert isinstance(lock, ast.Attribute)
-    lock.attr = LOCKS[(LOCKS.index(lock.attr) + 1) % len(LOCKS)]
+    lock.attr = LOCKS[lock.attr]
     return node
 
 

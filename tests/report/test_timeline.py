@@ -12,16 +12,8 @@ from stressvmap.journal.events import B_IS_SYMBOL, KIND_NAMES, Event
 from stressvmap.journal.journal import Journal
 from stressvmap.ranges import PageRange
 from stressvmap.report import timeline
-from stressvmap.report.timeline import (
-    describe,
-    object_classes,
-    parse_kinds,
-    parse_range,
-    parse_tasks,
-    select,
-    to_ftrace,
-    to_perfetto,
-)
+from stressvmap.report.filters import parse_kinds, parse_range, parse_tasks, select
+from stressvmap.report.timeline import describe, object_classes, to_ftrace, to_perfetto
 from tests.journal.synthetic import synthetic_journal
 
 BLOCK = 1 << 20 | 5

@@ -52,6 +52,39 @@ def test_a_clean_run_says_how_much_it_checked_and_what_it_could_not() -> None:
     assert text.endswith("exit status 0: nothing violated")
 
 
+COVERAGE = {
+    "executions": 10,
+    "distinct_journals": 10,
+    "distinct_pairs": 87,
+    "last_new_pair_at": 4,
+    "new_pairs_expected": 0.2,
+    "unseen_estimate": 1.0,
+    "unseen_low": 0.2,
+    "unseen_high": 1.0,
+    "sampled_one_in": 1,
+}
+
+
+def test_where_no_two_executions_are_alike_the_coverage_says_what_can_be_told() -> None:
+    text = text_of(Summary("stress", [run_of(coverage=COVERAGE)]))
+    assert (
+        "  covered: 87 pairs of points met on one object, the last new one in execution 4 (0.2 new to be expected of "
+        "the next); hardly two executions were alike by happens-before, so nothing can be said of those not seen"
+    ) in text
+
+
+def test_where_executions_repeat_the_coverage_says_how_likely_the_next_is_new() -> None:
+    repeating = {**COVERAGE, "distinct_journals": 1, "unseen_estimate": 0.0, "unseen_low": 0.0, "unseen_high": 0.11}
+    text = text_of(Summary("stress", [run_of(coverage=repeating)]))
+    assert "covered: 1 journal distinct by happens-before; the next execution shows another with probability" in text
+    assert "0.000 (0.000 to 0.110; Good-Turing, no proof); 87 pairs of points met on one object, the last new" in text
+
+
+def test_a_result_of_an_earlier_release_is_told_as_far_as_it_goes() -> None:
+    earlier = {key: value for key, value in COVERAGE.items() if key not in ("last_new_pair_at", "new_pairs_expected")}
+    assert "covered: 87 pairs of points met on one object; hardly" in text_of(Summary("s", [run_of(coverage=earlier)]))
+
+
 def test_a_finding_says_what_where_and_what_looks_closer() -> None:
     text = text_of(Summary("stress", [run_of("v6.4", "mixed", leak())]))
     assert "leak  NEW: the version does not declare it" in text

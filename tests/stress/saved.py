@@ -18,7 +18,7 @@ from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc import versions
 
-SMALL = Scenario(workload="fill-block", cpus=2, operations=6, flushes=2)
+SMALL = Scenario(workload="fill-block", cpus=2, operations=6, flushes=2, fault_rate=0.0)
 FULL_BLOCK = "978ca5627c09"
 DYING_BLOCK = "bc0b99b2d629"
 LOST_DEBT = Program(

@@ -153,6 +153,7 @@ def scenarios() -> Iterator[tuple[Scenario, Program]]:
                 migration_rate=0.05 if number % 4 == 0 else 0.0,
                 hotplug_rate=0.05 if number % 5 == 0 else 0.0,
                 fault_rate=0.05,
+                shrink_rate=0.1,
                 debug_pagealloc=number % 7 == 0,
                 full_flush_ceiling_pages=8 if number % 6 == 0 else 0,
                 flushes=2,
@@ -164,8 +165,9 @@ def scenarios() -> Iterator[tuple[Scenario, Program]]:
 def main(arguments: Sequence[str]) -> int:
     wanted = int(arguments[0]) if arguments else 3_000
     done = failed = 0
+    names = list(versions.BUILT_IN)
     for number, (scenario, program) in enumerate(scenarios()):
-        swapper = Swapper(("v6.4", "v6.5", "rfc-3of3")[number % 3], scenario)
+        swapper = Swapper(names[number % len(names)], scenario)
         for swap in swapper.swaps(program, number, 30):
             done += 1
             if swap.changed:

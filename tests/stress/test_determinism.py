@@ -23,12 +23,12 @@ GOLDEN_SEED = 2023
 GOLDEN_EXECUTION = 4
 
 GOLDEN = {
-    "v6.1": "bbacfe7db12c3b751a67a76a103c447b54497995a2369bc1e40f65202a26fa9e",
-    "rfc-3of3-on-v6.1": "0ab28419539e31788d2f25160026221779cc2b9300268033d0e3437c99d17f67",
-    "v6.4": "19aff2506bdb7adb360cff66a2b6f69ddd1f97b9b80d7197d08c510850c1835b",
-    "rfc-3of3": "60bd0a6ecf2151dc5c71182556c39d54b7fc7bb3a08ea7162a0b7473432104cd",
-    "v6.5": "c0c19e007a64f9c3a0546d55eefc9b6d7ef7b6457c81c981eca8440300ea6647",
-    "v6.12": "e16fae643c008ef03b8a29ed0a60cabd62e6ed6e57d82ac7451538a3303f5dfb",
+    "v6.1": "d00fe1632d1249c435006eef82421524e6a4f2c7732400225439151b0a776fa5",
+    "rfc-3of3-on-v6.1": "153fd8f1727795472dd59df1dde7d3c4a64ede5537ef0ae3a3f0f6d708e5f9f1",
+    "v6.4": "ac54b4110b7aaae77ab3605e1dbbe1c50e9f3282bfe54e2750920990ec24238e",
+    "rfc-3of3": "fcbfe367ffcd3978bf811d51de06da74b873c0e14c76526ab0a89285e7ffc169",
+    "v6.5": "95c83379a72039d822d6222bba8206a1dd8d3b78e052911b40d48e959a550813",
+    "v6.12": "9988d4e01b0be19d16100194a6c288057a07f57652345f780287dd4a723698d8",
 }
 """SHA-256 of the journal of that execution.
 
@@ -38,13 +38,13 @@ test prints, in the commit that causes it, and say so in its message. They are t
 """
 
 GOLDEN_BY_STRATEGY = {
-    "random": "4e2207ee420bc921333feb9182cead40578ab2ede02fecd41f0e3f223b1c8f85",
-    "sticky": "5c0184b280658d02344106b192424c0cabfbc1a99547799668ba978c3fa55566",
-    "pct:3": "3876ccffbeb22804d76474ad86ffa0b34eac16ed142d1d6daa14a47d4a4b1f76",
-    "switch-points": "4f796b8dd00db6663c2e55a1309cbffbea19b9074ff3f787249a3f813785bdc3",
-    "pos": "82f92537231639775d0ce801a93a16750651f6a62227ce48abf63bbdd8d890dd",
-    "surw": "0aaa8c9ff46d53bbc40900e20b890744b1ba6580e7c5e0564cfbc2e755e887ee",
-    "round-robin": "cc6896eefc007d67e9b7575a5be4894df13f76db014146d23aedd86b0424d100",
+    "random": "e0abef2371128ee9d799a6b1c92d6bae573c3602dc865273c86971678985a7d9",
+    "sticky": "67f4bf4e09b03eee1cd4a13e4892832aa8271a20f93f1a5453dd1c349e20cd25",
+    "pct:3": "738a01d2a3bf6120230165796b0ab18f5558a5ec517c9aff91be0960dc55a16e",
+    "switch-points": "aa1ea7600676dc8c6f06b590ead86f2a3ec2a77ea020d51d21d8a7b8e6034812",
+    "pos": "d25563de2c433bf9adab989fc9c037b6cdd30c5e88e878a967fba663bade4f9a",
+    "surw": "540b834dfa34aa1b7a36a5c676ebe50dfa8ca505c70e1cfa0d6dc724fb93c38d",
+    "round-robin": "c37e0eea1f35c157746ebf108e175055b100c6b6ebebac856633b2a51de94c8e",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 

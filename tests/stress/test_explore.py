@@ -7,6 +7,8 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -113,23 +115,17 @@ def test_an_execution_that_was_given_up_halfway_is_the_next_one_again(
     monkeypatch.setattr(exploring, "HALT_EVERY", 29)
     spec = spec_of("v6.5", TWO_MAPS_AND_FLUSH if preemptions is None else MAP_AND_FLUSH, preemptions)
     whole = explored(spec).state.coverage
-    given_up = sittings = 0
-    is_complete = False
-    while not is_complete:
-        asked = 0
-
-        def should_stop() -> int:
-            nonlocal asked
-            asked += 1
-            return int(asked > 20 + sittings)
-
-        campaign = Campaign(spec, state_path=tmp_path / "s", should_stop=should_stop)
+    given_up = 0
+    for sitting in count():
+        asked = count()
+        stop = partial(lambda asked, most: int(next(asked) > most), asked, 20 + sitting)
+        campaign = Campaign(spec, state_path=tmp_path / "s", should_stop=stop)
         before = campaign.state.coverage.executions
         campaign.run()
-        is_complete = campaign.is_complete
-        sittings += 1
         given_up += isinstance(campaign.explorer.runtime.failure, exploring._Halt)
-        assert is_complete or campaign.state.coverage.executions > before
+        if campaign.is_complete:
+            break
+        assert campaign.state.coverage.executions > before
     assert given_up > 1
     coverage = campaign.state.coverage
     assert (coverage.complete, coverage.cut, coverage.by_bound) == (whole.complete, whole.cut, whole.by_bound)
@@ -198,7 +194,7 @@ def _no_state(data: dict[str, Any]) -> None:
     ("damage", "told"),
     [
         (_other_program, "another program"),
-        (_other_sources, "another version_digest"),
+        (_other_sources, "for version v6.5 as its sources were then"),
         (_no_coverage, "damaged"),
         (_no_stack, "damaged"),
         (_no_state, "no state"),

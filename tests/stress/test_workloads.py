@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stressvmap.errors import ConfigError
+from stressvmap.journal.events import API_BEGIN, API_END
 from stressvmap.kernel.slab import FAULT_KINDS
 from stressvmap.program import (
     ALIASES,
@@ -30,7 +31,9 @@ from stressvmap.program import (
     TaskProgram,
 )
 from stressvmap.scenario import WORKLOADS, Scenario
+from stressvmap.sched.sticky import StickyStrategy
 from stressvmap.stress.engine import Engine
+from stressvmap.stress.execution import Executor
 from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc import versions
 from tests.stress.runs import TINY, python, spec_of
@@ -342,3 +345,40 @@ def test_the_shrinkers_come_after_operations_at_their_rate_and_change_nothing_el
         for task in workers_of(draw(replace(scenario, shrink_rate=1.0), 1, execution)):
             assert {op.kind for op in task.ops[1::2]} == {SHRINK}
             assert SHRINK not in {op.kind for op in task.ops[::2]}
+
+
+def test_flushing_has_several_calls_of_vm_unmap_aliases_under_way() -> None:
+    """One flusher beside workers that never call it themselves has none."""
+    shares = {}
+    for workload in ("churn", "flushing"):
+        scenario = Scenario(workload=workload, cpus=2)
+        executor = Executor(versions.load("v6.5"), scenario)
+        strategy = StickyStrategy(1)
+        overlapping = 0
+        for execution in EXECUTIONS:
+            done = executor.run(draw(scenario, 1, execution), strategy, execution=execution)
+            under_way = 0
+            most = 0
+            for event in done.journal.events:
+                if event[5] == "vm_unmap_aliases" and event[0] in (API_BEGIN, API_END):
+                    under_way += 1 if event[0] == API_BEGIN else -1
+                    most = max(most, under_way)
+            overlapping += most > 1
+        executor.close()
+        shares[workload] = overlapping / len(EXECUTIONS)
+    assert shares["churn"] == 0
+    assert shares["flushing"] > 0.8
+
+
+def test_flushing_calls_it_after_its_own_unmappings() -> None:
+    scenario = bare(Scenario(workload="flushing", vmalloc_rate=0.5))
+    called = 0
+    for execution in EXECUTIONS:
+        for task in workers_of(draw(scenario, 1, execution)):
+            assert task.ops[0].kind in FILLS
+            for before, op in zip(task.ops, task.ops[1:], strict=False):
+                assert (before.kind in FILLS) == (op.kind in EMPTIES)
+                if op.kind == ALIASES:
+                    assert before.kind in EMPTIES
+                    called += 1
+    assert called > len(EXECUTIONS)

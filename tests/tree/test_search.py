@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The engine's search over schedules: it misses no outcome, tells executions of one class, and can be left and resumed."""
+"""The engine's search over schedules: it misses no outcome, and knows executions of one class."""
 
 from __future__ import annotations
 

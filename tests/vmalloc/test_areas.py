@@ -6,7 +6,12 @@ from __future__ import annotations
 import pytest
 
 from stressvmap.journal import events as ev
+from stressvmap.kernel.areas import VmapArea
+from stressvmap.kernel.function import kernel_function
+from stressvmap.kernel.locks import SpinLock
 from stressvmap.kernel.memory import DIRECT_MAP_PAGE
+from stressvmap.kernel.slab import KMEM_CACHE_ALLOC, kmem_cache_alloc
+from stressvmap.program import Fault
 from stressvmap.sched.replay import Run
 from stressvmap.sched.sequential import SequentialRuntime
 from stressvmap.vmalloc.backend import ModelBackend
@@ -17,15 +22,18 @@ from tests.model.world import (
     ALIASES,
     KWORKER,
     PAUSE,
+    SHRINK,
     VERSIONS,
     WINDOW,
     Outcome,
     alone,
     map_,
+    nth,
     on,
     scenario,
     scripted,
     unmap,
+    until_in,
     until_pause,
     vfree,
     vmalloc,
@@ -57,6 +65,40 @@ def test_without_anything_to_reclaim_vm_map_ram_returns_null(version: type[V6_4]
     outcome = alone(version, map_(0, 8), map_(1, 8), map_(2, 8), map_(3, 4), window_blocks=2)
     assert outcome.returned("vm_map_ram") == [0, 8, -1, -1], "an area of its own, and a new block"
     assert outcome.checks == set()
+
+
+@EACH
+def test_a_hole_that_fits_a_block_exactly_is_taken_where_it_merges_with_the_space_below_the_window(
+    version: type[V6_4],
+) -> None:
+    """An aligned search asks for size + align - 1 on its way down. All address space was free at boot, so the hole at
+    the window's start is the end of a huge one.
+    """
+    outcome = alone(version, map_(0, 8), map_(1, 8), map_(2, 8), unmap(0), ALIASES, map_(3, 1))
+    assert outcome.returned("vm_map_ram")[3:] == [0]
+
+
+@EACH
+def test_a_hole_that_fits_a_block_exactly_is_passed_over_unless_the_search_meets_it_on_its_way_up(
+    version: type[V6_4],
+) -> None:
+    """The way down leads to the space below the window, then up again, and into a right subtree only if that has
+    size + align - 1 somewhere. The hole that was there first has the second, lower one in such a subtree.
+    """
+    blocks = tuple(map_(slot, 8) for slot in range(5))
+    upper, lower = (unmap(3), ALIASES, SHRINK), (unmap(1), ALIASES, SHRINK)
+    outcome = alone(version, *blocks, *upper, *lower, map_(5, 1))
+    assert outcome.returned("vm_map_ram")[5:] == [24]
+    outcome = alone(version, *blocks, *lower, *upper, map_(5, 1))
+    assert outcome.returned("vm_map_ram")[5:] == [8]
+
+
+@EACH
+def test_nothing_outside_the_window_is_ever_handed_out(version: type[V6_4]) -> None:
+    outcome = alone(version, map_(0, 8), map_(1, 8), map_(2, 8), unmap(0), map_(3, 16), window_blocks=2)
+    assert outcome.returned("vm_map_ram") == [0, 8, -1, -1]
+    out = [event for event in outcome.events(ev.SPACE_OUT)]
+    assert all(WINDOW <= event[4] < event[6] <= WINDOW + 16 for event in out)
 
 
 def with_notifier(version: type[V6_4], *frees: int) -> tuple[Outcome, list[int]]:
@@ -217,3 +259,46 @@ def test_vfree_of_nothing_is_nothing_and_of_a_stranger_a_warning(version: type[V
 
     outcome = alone(version, prepare=strange)
     assert [event[5] for event in outcome.events(ev.WARN)] == ["no area at the address to free"]
+
+
+# -- the spare area of a CPU ------------------------------------------------------------------------------------------
+
+THREE_HOLES = (map_(0, 5), map_(1, 16), map_(2, 8), map_(3, 16), map_(4, 8), unmap(1), unmap(3), ALIASES, SHRINK)
+"""No block fits into one of them but by splitting it; under v6.12 the purged ones are holes once no pool keeps them."""
+
+
+class PreloadsFirst(V6_4):
+    """Puts the spare area in its place before it has the lock."""
+
+    @kernel_function
+    def preload_this_cpu_lock(self, lock: SpinLock) -> None:
+        va = None
+        if self.ne_fit_preload_node.this_cpu_read() is None:
+            va = kmem_cache_alloc(self.machine, VmapArea)
+        if va is not None and self.ne_fit_preload_node.this_cpu_cmpxchg(None, va) is not None:
+            va.kfree()
+        lock.lock()
+
+
+@pytest.mark.parametrize(("version", "warns"), [*((version, False) for version in VERSIONS), (PreloadsFirst, True)])
+def test_who_has_allocated_a_spare_area_finds_one_under_the_lock(version: type[V6_4], warns: bool) -> None:
+    """Whoever else splits a hole on this CPU in between, here while task 1 stands before the lock. What is made to fail
+    is the allocation without sleeping, which is only for those who found a spare and were moved to another CPU.
+    """
+    block = map_(5, 4), map_(6, 4), PAUSE, map_(7, 4)
+    outcome = scripted(
+        version,
+        on(0, *THREE_HOLES, *block),
+        on(0, map_(8, 4)),
+        script=[
+            Run(1, until_pause),
+            Run(1, nth(1, until_in("preload_this_cpu_lock", ev.LOCK))),
+            Run(2),
+            Run(1),
+        ],
+        faults=[Fault(KMEM_CACHE_ALLOC, 1, 10)],
+        window_blocks=12,
+    )
+    warnings = [found.mechanism.mechanism for found in outcome.of("kernel-bug")]
+    assert warnings == (["no memory to split a hole"] if warns else [])
+    assert outcome.returned("vm_map_ram") == [0, 5, 21, 29, 45, 8, 12, 32, 56]

@@ -25,6 +25,19 @@ void sv_log_clear(struct sv_log *log, void *table, size_t size)
 	log->count = 0;
 }
 
+/* Who is waited for where they are many, ascending: a task waits for one thing at a time. */
+int sv_awaited(const struct sv_task *task, int32_t *ids, int limit)
+{
+	int count = sv_awaited_interrupts(task, ids, limit);
+
+	if (!count)
+		count = sv_awaited_readers(task, ids, limit);
+	for (int i = 1; i < count; i++)
+		for (int j = i; j > 0 && ids[j - 1] > ids[j]; j--)
+			swap(ids[j - 1], ids[j]);
+	return count;
+}
+
 void sv_machine_boot(void)
 {
 	int cpu = 0;

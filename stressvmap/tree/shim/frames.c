@@ -2,7 +2,9 @@
 /* The page allocator: stressvmap/kernel/memory.py:Frames. */
 #include "shim.h"
 
-/* The free ones, the newest last, and which are owned. Both outlive a run and are cleared after it as far as it went. */
+/*
+ * The free ones, the newest last, and which are owned. Both outlive a run and are cleared after it as far as it went.
+ */
 static SV_OUTLIVES uint32_t *free_frames;
 static SV_OUTLIVES uint8_t *is_owned;
 static SV_OUTLIVES uint32_t highest;
@@ -79,4 +81,11 @@ unsigned long sv_alloc_pages_bulk(gfp_t gfp, unsigned long n, struct page **page
 		sv_mark_written(&pages[i], sizeof(pages[i]));
 	}
 	return n;
+}
+
+void sv_free_pages_bulk(struct page **pages, unsigned long n)
+{
+	SV_SITE();
+	for (unsigned long i = 0; i < n; i++)
+		sv_frame_free((unsigned int)page_to_pfn(pages[i]));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The xarray as vmalloc uses it: an index to objects (stressvmap/kernel/xarray.py). lib/xarray.c does the work; here is what
- * the journal says of it, and where an insertion fails.
+ * The xarray as vmalloc uses it: an index to objects (stressvmap/kernel/xarray.py). lib/xarray.c does the work; here
+ * is what the journal says of it, and where an insertion fails.
  */
 #include "shim.h"
 

@@ -3,8 +3,8 @@
  * The kernel page table: stressvmap/kernel/memory.py:Memory, below the kernel's own walkers.
  *
  * A walk of vunmap_range_noflush and one of vmap_pages_range_noflush both begin at the top with pgd_addr_end; only the
- * former then asks pgd_none_or_clear_bad. So that is where an unmapping of the whole range begins; it ends with the range's
- * last page.
+ * former then asks pgd_none_or_clear_bad. So that is where an unmapping of the whole range begins; it ends with the
+ * range's last page.
  */
 #include "shim.h"
 

@@ -13,6 +13,7 @@ struct slot {
 };
 
 static SV_OUTLIVES struct slot *slots, *last; /* in them, and what was taken out last */
+static SV_OUTLIVES uint32_t slots_used;	      /* in this run: one more than the highest; there may be very many */
 static SV_OUTLIVES struct page **frames;      /* of all mappings of a run, one after the other */
 static uint64_t frames_used;
 
@@ -72,6 +73,8 @@ static void put(uint32_t number, const struct slot *filled)
 	}
 	sv_record(SV_SLOT_PUT, number, 0, 0);
 	slots[number] = *filled;
+	if (number >= slots_used)
+		slots_used = number + 1;
 }
 
 static bool take(uint32_t number, bool is_vmalloc, struct slot *taken)
@@ -240,7 +243,7 @@ bool sv_perform(const struct sv_op *op)
 /* Unmap everything, pay every debt, so that what is then left over is a leak. */
 void sv_clean_up(void *unused)
 {
-	for (uint32_t number = 0; number < sv_config.slots; number++)
+	for (uint32_t number = 0; number < slots_used; number++)
 		if (slots[number].address)
 			sv_carry_out(&(struct sv_op){ slots[number].is_vmalloc ? SV_OP_VFREE : SV_OP_UNMAP, number, 0 });
 	sv_carry_out(&(struct sv_op){ SV_OP_ALIASES, 0, 0 });
@@ -260,6 +263,7 @@ void sv_shim_reset(void)
 {
 	sv_machine_reset();
 	sv_spaces_reset();
-	memset(slots, 0, sv_config.slots * sizeof(*slots));
-	memset(last, 0, sv_config.slots * sizeof(*last));
+	memset(slots, 0, slots_used * sizeof(*slots));
+	memset(last, 0, slots_used * sizeof(*last));
+	slots_used = 0;
 }

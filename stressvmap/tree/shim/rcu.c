@@ -2,8 +2,8 @@
 /*
  * RCU with real grace periods: stressvmap/kernel/rcu.py.
  *
- * A callback waits for the tasks that were readers when it was queued. Of a reader only the first callback that waits for
- * it is kept: all later ones do too, until it leaves. So callbacks become ready in the order of their queueing.
+ * A callback waits for the tasks that were readers when it was queued. Of a reader only the first callback that waits
+ * for it is kept: all later ones do too, until it leaves. So callbacks become ready in the order of their queueing.
  */
 #include "shim.h"
 
@@ -129,6 +129,7 @@ void sv_kfree_rcu(void *victim)
 		return;
 	sv_point(SV_KFREE_RCU, (uint64_t)victim, 0);
 	sv_touch(SV_KFREE_RCU, victim, member);
+	sv_will_free(victim);
 	sv_record(SV_KFREE_RCU, (uint64_t)victim, 0, 0);
 	after_readers(&(struct callback){ .what = FREE_OBJECT, .object = victim });
 }
@@ -174,6 +175,19 @@ static bool has_ready(void)
 {
 	sv_note(SV_CALLBACKS, 0, SV_LOOKS);
 	return served < ready;
+}
+
+/* The readers that a synchronize_rcu of `task` waits for: up to `limit` task ids; how many there are. */
+int sv_awaited_readers(const struct sv_task *task, int32_t *ids, int limit)
+{
+	int count = 0;
+
+	for (uint64_t n = ready; n < queued; n++)
+		if (callbacks[n].what == WAKE && callbacks[n].waiter == task)
+			for (uint32_t i = 0; i < reader_count && count < limit; i++)
+				if (readers[i].first <= n)
+					ids[count++] = readers[i].task->id;
+	return count;
 }
 
 static void serve(void *unused)

@@ -43,8 +43,8 @@ bool sv_cpu_up(int cpu);
 void *sv_per_cpu_copy(const void *template, int cpu);
 
 /*
- * Which entries of a table a run has changed: they are to be cleared after it, and no others. It outlives the run, as the
- * table does. Each entry is logged once.
+ * Which entries of a table a run has changed: they are to be cleared after it, and no others. It outlives the run, as
+ * the table does. Each entry is logged once.
  */
 struct sv_log {
 	uint32_t *entries;
@@ -63,7 +63,11 @@ bool sv_is_in_window(uint64_t page);
 
 /* tlb.c */
 bool sv_has_interrupts_pending(int cpu);
+int sv_awaited_interrupts(const struct sv_task *task, int32_t *ids, int limit);
 void sv_empty_tlb(int cpu);
+
+/* rcu.c */
+int sv_awaited_readers(const struct sv_task *task, int32_t *ids, int limit);
 
 /* spaces.c: address space as callers have it, in pages. */
 void sv_space_taken(uint64_t start, uint64_t end, bool is_block);
@@ -78,5 +82,6 @@ bool sv_shrink(void);
 void sv_vmalloc_boot(void);
 void sv_area_freed(const void *area);
 const char *sv_type_by_size(size_t size);
+int sv_vmap_node_of(const struct work_struct *work); /* whose purge_work it is; -1: none's */
 
 #endif

@@ -167,7 +167,7 @@ static void serve_interrupts(void *argument)
 }
 
 /* Whose answers the current flush of `task` waits for: up to `limit` task ids; how many there are. */
-int sv_awaited(const struct sv_task *task, int32_t *ids, int limit)
+int sv_awaited_interrupts(const struct sv_task *task, int32_t *ids, int limit)
 {
 	int count = 0;
 

@@ -439,6 +439,11 @@ const char *sv_type_by_size(size_t size)
 	return NULL;
 }
 
+int sv_vmap_node_of(const struct work_struct *work)
+{
+	return -1;
+}
+
 /* For the tests: numbers of the run's end. */
 SV_EXPORT uint64_t state(uint32_t n);
 OUTSIDE uint64_t state(uint32_t n)

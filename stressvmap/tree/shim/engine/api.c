@@ -229,9 +229,19 @@ uint64_t sv_flags(void)
 	return sv_seen;
 }
 
+void sv_set_steps_max(uint64_t steps_max)
+{
+	sv_config.steps_max = steps_max;
+}
+
 uint64_t sv_base(void)
 {
 	return (uintptr_t)__ehdr_start;
+}
+
+uint64_t sv_arena_base(void)
+{
+	return sv_arena;
 }
 
 void sv_set_bare(int is_bare)

@@ -32,6 +32,7 @@
 #endif
 
 volatile int sv_in_task;
+uintptr_t sv_constants_end;
 char sv_crash_text[128];
 
 static const int crash_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
@@ -242,6 +243,8 @@ static int find_text(struct dl_phdr_info *library, size_t size, void *unused)
 			text_low = start;
 			text_high = start + part->p_memsz;
 		}
+		if (part->p_flags & PF_W && !sv_constants_end)
+			sv_constants_end = start;
 		image_high = start + part->p_memsz;
 	}
 	return 1;

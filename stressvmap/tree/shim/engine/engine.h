@@ -178,6 +178,8 @@ bool sv_should_fail(const char *kind);
  */
 void *sv_alloc(size_t size, const char *type, bool zeroed); /* recorded as object_alloc; NULL if there is no more */
 void sv_free(void *object, uint32_t how);		    /* recorded as object_free, c = how */
+/* What the current task does now is why it will be freed: its stack is the free's, whoever calls sv_free then. */
+void sv_will_free(const void *object);
 bool sv_is_object(const void *address);			    /* whether it lies in an object that is alive */
 /* Tell of an access by the shim itself to a kernel object (a lock in a block): dead_access if it is dead. */
 void sv_touch(int kind, const void *address, uint32_t field);
@@ -342,6 +344,7 @@ enum sv_walk_flag {
 SV_EXPORT void sv_set_walk(const uint32_t *ranks, uint32_t n_ranks, const uint32_t *lengths, uint32_t n_lengths,
 			   uint32_t flags, uint32_t longest, uint64_t draw_seed);
 SV_EXPORT void sv_set_plan(const struct sv_step *steps, uint32_t n_steps, uint64_t draw_seed);
+SV_EXPORT void sv_set_steps_max(uint64_t steps_max); /* of the runs to come, instead of what sv_boot was told */
 SV_EXPORT int sv_run(void); /* the program, then clean-up if it was done; enum sv_reason */
 SV_EXPORT uint32_t sv_enabled_ids(const int32_t **ids);	     /* for decide: ascending */
 SV_EXPORT int32_t sv_current_id(void);			     /* for decide: the task that stopped; at the start, 0 */
@@ -359,6 +362,9 @@ SV_EXPORT uint64_t sv_flags(void);	/* what the oracle saw that Python's checks m
 SV_EXPORT uint64_t sv_point_count(void);
 /* Where the library lies in this process: what an address of static storage is relative to. */
 SV_EXPORT uint64_t sv_base(void);
+/* Where the heap and the tasks' stacks lie: at fixed addresses in the first library of a process alone. */
+SV_EXPORT uint64_t sv_arena_base(void);
+SV_EXPORT uint64_t sv_stacks_base(void);
 /*
  * Explore the program of the last sv_load, with at most so many preemptions, or any number (negative); from the decisions
  * on that sv_search_stack told, if there are any. `returns_every`: SV_SEARCH_NEW after each execution that is complete. An

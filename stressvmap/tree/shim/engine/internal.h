@@ -43,6 +43,8 @@ void sv_journal_keep_boot(void); /* what was recorded so far begins the journal 
 void sv_journal_reset(bool keeps);
 struct sv_event *sv_more_events(void);
 void sv_fill_slowly(struct sv_event *event);
+/* A search has no more use for its notes: they go, for the readers of journals. */
+void sv_drop_notes(void);
 /* The write that was told of last has not happened: it hit a bad address. */
 void sv_unwrite(void);
 
@@ -226,6 +228,7 @@ SV_INLINE bool sv_is_on_heap(uint64_t address)
 /* ---------------------------------------------------------------- crash.c */
 
 extern volatile int sv_in_task; /* a task's code runs, not the hub or Python */
+extern uintptr_t sv_constants_end; /* nothing can be written from the library's start to here */
 
 enum sv_landing { SV_LANDED_CRASH = 1, SV_LANDED_LOOP };
 

@@ -23,6 +23,12 @@ static const char *strings[STRINGS];
 static uint32_t string_count, hashed[STRINGS_HASHED];
 static size_t text_used;
 
+#define LITERAL_BITS 10
+static struct literal {
+	const char *text;
+	uint32_t number;
+} literals[1 << LITERAL_BITS];
+
 static struct sv_event *event_at(size_t bytes)
 {
 	return (struct sv_event *)(events.start + bytes);
@@ -110,6 +116,16 @@ void sv_record_for(const void *task, int kind, uint64_t a, uint32_t b, uint64_t 
 	sv_append(task, kind, 0, a, b, c);
 }
 
+void sv_drop_notes(void)
+{
+	struct sv_event *to = event_at(0);
+
+	for (const struct sv_event *from = to; from < sv_next_event; from++)
+		if (from->kind != SV_NOTE)
+			*to++ = *from;
+	sv_next_event = to;
+}
+
 const struct sv_event *sv_events(uint64_t *n)
 {
 	*n = is_kept ? (uint64_t)(sv_next_event - event_at(0)) : 0;
@@ -141,7 +157,7 @@ static uint32_t add_string(const char *text)
 	return string_count++;
 }
 
-uint32_t sv_string(const char *text)
+static uint32_t find_string(const char *text)
 {
 	uint32_t slot;
 
@@ -153,6 +169,25 @@ uint32_t sv_string(const char *text)
 	if (string_count == STRINGS - 1)
 		return STRINGS - 1;
 	return hashed[slot] = add_string(text);
+}
+
+/*
+ * Most texts are literals, asked for at every lock operation: a literal is known by its address, for what is
+ * there never changes.
+ */
+uint32_t sv_string(const char *text)
+{
+	uintptr_t address = (uintptr_t)text;
+	bool is_constant = address >= (uintptr_t)__ehdr_start && address < sv_constants_end;
+	struct literal *literal = &literals[address * UINT64_C(0x9e3779b97f4a7c15) >> (64 - LITERAL_BITS)];
+
+	if (is_constant && literal->text == text)
+		return literal->number;
+	if (!is_constant)
+		return find_string(text);
+	literal->text = text;
+	literal->number = find_string(text);
+	return literal->number;
 }
 
 const char *sv_text(uint32_t string)

@@ -53,6 +53,11 @@ static struct object_stacks *stacks_of(uint32_t number)
 	return (struct object_stacks *)stacks.start + number;
 }
 
+static struct object_stacks *stacks_of_object(const struct sv_object *object)
+{
+	return stacks_of((uint32_t)(object - object_number(0)));
+}
+
 static uint32_t *owner_of_granule(uintptr_t offset)
 {
 	return (uint32_t *)owners.start + offset / GRANULE;
@@ -249,6 +254,7 @@ void *sv_alloc(size_t size, const char *type, bool zeroed)
 		*owner_of_granule(offset + i * GRANULE) = object_count;
 	*owner_of_granule(offset + granules * GRANULE) = 0;
 	sv_backtrace(task, stacks_of(object_count)->alloc);
+	stacks_of(object_count)->free[0] = 0;
 	object = object_number(object_count++);
 	*object = (struct sv_object){
 		.address = sv_arena + offset,
@@ -263,6 +269,14 @@ void *sv_alloc(size_t size, const char *type, bool zeroed)
 	return (void *)(uintptr_t)object->address;
 }
 
+void sv_will_free(const void *address)
+{
+	const struct sv_object *object = object_at((uintptr_t)address);
+
+	if (object && !object->is_dead)
+		sv_backtrace(sv_current, stacks_of_object(object)->free);
+}
+
 void sv_free(void *address, uint32_t how)
 {
 	struct sv_object *object = object_at((uintptr_t)address);
@@ -275,7 +289,8 @@ void sv_free(void *address, uint32_t how)
 		sv_append(sv_current, SV_DEAD_ACCESS, SV_ON_HEAP, object->address, 0, SV_WRITE);
 		return;
 	}
-	sv_backtrace(sv_current, stacks_of((uint32_t)(object - object_number(0)))->free);
+	if (!stacks_of_object(object)->free[0])
+		sv_backtrace(sv_current, stacks_of_object(object)->free);
 	object->is_dead = 1;
 	object->how = (uint8_t)how;
 	object->free_pc = sv_current->pc;
@@ -311,7 +326,7 @@ const uint32_t *sv_object_stack(uint64_t address, int is_free)
 
 	if (!object || (is_free && !object->is_dead))
 		return none;
-	found = stacks_of((uint32_t)(object - object_number(0)));
+	found = stacks_of_object(object);
 	return is_free ? found->free : found->alloc;
 }
 

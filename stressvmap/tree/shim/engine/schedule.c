@@ -162,7 +162,7 @@ static struct sv_task *decide_by_plan(struct sv_task *task, uint64_t *points)
 	return task && task->is_enabled ? task : enabled[0];
 }
 
-/* One of the enabled tasks by the walk's next rank; not `task` where its grant is used up and others can run. */
+/* An enabled task by the walk's next rank; not `task` where its grant is used up and others can run. */
 static struct sv_task *walk_to(const struct sv_task *task, int why)
 {
 	uint32_t rank = walk.ranks[walk.next_rank], count = (uint32_t)enabled_count, at;

@@ -414,6 +414,7 @@ static enum sv_search_outcome execute(void)
 		return SV_SEARCH_ON;
 	is_epilogue = true;
 	sv_end_run(&reason);
+	sv_drop_notes();
 	return SV_SEARCH_NEW;
 }
 

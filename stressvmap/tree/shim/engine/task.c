@@ -48,6 +48,11 @@ static bool give_stack(struct sv_task *task, uint16_t number)
 	return has_stack[number];
 }
 
+uint64_t sv_stacks_base(void)
+{
+	return (uintptr_t)stacks.start;
+}
+
 bool sv_tasks_boot(void)
 {
 	sv_boot_task.name = sv_string("boot");

@@ -25,7 +25,7 @@
 #include "sv/cpu.h"
 #include "sv/slab.h"
 #include "sv/workqueue.h"
-#include "sv/wait.h"
+#include "sv/registered.h"
 #ifndef SV_WITHOUT_TREE
 #include "sv/from_tree.h"
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Compiled behind mm/vmalloc.c, in one unit with it: what the shim must know of that file's own types and variables.
- * SV_HAS_<name> says that the tree has <name> (probes.txt). Nothing here is a point, or an access of the code under test.
+ * SV_HAS_<name> says that the tree has <name> (probes.txt). Nothing here is a point, or an access of the code under
+ * test.
  */
 #include "shim.h"
 #include "sv_probes.h"
@@ -135,6 +136,8 @@ SV_UNSEEN void sv_area_freed(const void *area)
 			return;
 		}
 	}
+	/* Absorbed by a lazy neighbour: it is lazy as well, though no node of its own says so. */
+	sv_record(SV_TREE_INSERT, (uint64_t)va, sv_string("lazy"), 0);
 }
 
 SV_UNSEEN const char *sv_type_by_size(size_t size)
@@ -145,6 +148,16 @@ SV_UNSEEN const char *sv_type_by_size(size_t size)
 	       size % sizeof(struct vmap_node) == 0 ? "vmap_node" :
 #endif
 						      NULL;
+}
+
+SV_UNSEEN int sv_vmap_node_of(const struct work_struct *work)
+{
+#if defined(SV_HAS_vmap_nodes) && defined(SV_HAS_purge_work)
+	for (unsigned int i = 0; i < nr_vmap_nodes; i++)
+		if (work == &vmap_nodes[i].purge_work)
+			return (int)i;
+#endif
+	return -1;
 }
 
 extern sv_initcall __start_sv_initcalls[] __attribute__((weak)), __stop_sv_initcalls[] __attribute__((weak));

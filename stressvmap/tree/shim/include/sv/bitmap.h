@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * <linux/bitmap.h>, <linux/find.h> and the non-atomic bit operations. Inline, so that their accesses are the accesses of
- * the function that makes them.
+ * <linux/bitmap.h>, <linux/find.h> and the non-atomic bit operations. Inline, so that their accesses are the accesses
+ * of the function that makes them.
  */
 #ifndef SV_BITMAP_H
 #define SV_BITMAP_H

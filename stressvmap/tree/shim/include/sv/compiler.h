@@ -45,7 +45,6 @@
 #define __diag_pop()
 #define __diag_ignore_all(option, comment)
 #define typeof __typeof__
-#define __auto_type_of(x) __typeof__(x)
 #define typeof_member(type, member) __typeof__(((type *)0)->member)
 #define __stringify_1(x...) #x
 #define __stringify(x...) __stringify_1(x)

@@ -57,7 +57,6 @@ int sv_lock_is_contended(const struct sv_lock *lock);
 int sv_lock_is_held_by_me(const struct sv_lock *lock);
 void sv_assert_held(struct sv_lock *lock, struct sv_name *name);
 int sv_cond_resched_lock(struct sv_lock *lock, struct sv_name *name);
-void sv_assert_in_task(void);
 
 #define spin_lock(lock) sv_spin_lock(&(lock)->sv, SV_NAME(#lock))
 #define spin_unlock(lock) sv_spin_unlock(&(lock)->sv, SV_NAME(#lock))

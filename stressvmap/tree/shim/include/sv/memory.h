@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * <linux/mm.h>, <linux/mm_types.h>, <linux/highmem.h>: page frames and their owners (kernel/memory.py:Frames). Frame f is
- * at page SV_DIRECT_MAP_PAGE + f of the direct map; its struct page says nothing, only where it lies.
+ * <linux/mm.h>, <linux/mm_types.h>, <linux/highmem.h>: page frames and their owners (kernel/memory.py:Frames). Frame f
+ * is at page SV_DIRECT_MAP_PAGE + f of the direct map; its struct page says nothing, only where it lies.
  */
 #ifndef SV_MEMORY_H
 #define SV_MEMORY_H
@@ -58,6 +58,7 @@ unsigned long sv_alloc_pages_bulk(gfp_t gfp, unsigned long n, struct page **page
 #define alloc_pages_bulk_mempolicy_noprof(gfp, n, pages) sv_alloc_pages_bulk(gfp, n, pages)
 #define __free_page(page) sv_free_pages(page, 0)
 #define __free_pages(page, order) sv_free_pages(page, order)
+void sv_free_pages_bulk(struct page **pages, unsigned long n);
 #define free_pages_bulk(pages, n) sv_free_pages_bulk(pages, n)
 #define put_page(page) sv_free_pages(page, 0)
 #define get_page(page) do { } while (0)

@@ -63,7 +63,8 @@
 #define ilog2(n) ((n) ? SV_LONG_BITS - 1 - __builtin_clzl((unsigned long)(n)) : -1)
 #define order_base_2(n) ((n) > 1 ? ilog2((n)-1) + 1 : 0)
 /* Constant where `n` is: array sizes are made of it. */
-#define roundup_pow_of_two(n) ((n) > 1 ? 1UL << (SV_LONG_BITS - __builtin_clzl(((unsigned long)(n)-1) | ((n) <= 1))) : 1UL)
+#define roundup_pow_of_two(n) \
+	((n) > 1 ? 1UL << (SV_LONG_BITS - __builtin_clzl(((unsigned long)(n)-1) | ((n) <= 1))) : 1UL)
 #define rounddown_pow_of_two(n) (1UL << ilog2(n))
 #define get_order(size) \
 	({ \

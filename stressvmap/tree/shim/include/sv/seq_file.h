@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* <linux/seq_file.h>, <linux/proc_fs.h>, <linux/uio.h>: what is printed is nobody's business, what is read for it is. */
+/*
+ * <linux/seq_file.h>, <linux/proc_fs.h>, <linux/uio.h>: what is printed is nobody's business, what is read for it is.
+ */
 #ifndef SV_SEQ_FILE_H
 #define SV_SEQ_FILE_H
 

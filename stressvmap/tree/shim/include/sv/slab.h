@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * <linux/slab.h>, <linux/gfp.h>: kernel/slab.py. Memory is never handed out twice in a run; a cache's constructor runs on
- * each object. What an object is called, the argument says: sizeof(struct vmap_block).
+ * <linux/slab.h>, <linux/gfp.h>: kernel/slab.py. Memory is never handed out twice in a run; a cache's constructor runs
+ * on each object. What an object is called, the argument says: sizeof(struct vmap_block).
  */
 #ifndef SV_SLAB_H
 #define SV_SLAB_H

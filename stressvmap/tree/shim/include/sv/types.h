@@ -15,11 +15,8 @@ typedef long ssize_t;
 typedef long long loff_t;
 typedef unsigned long pgoff_t;
 typedef u64 phys_addr_t, resource_size_t, dma_addr_t;
-typedef unsigned int gfp_t, fmode_t, xa_mark_t_number;
+typedef unsigned int gfp_t, fmode_t;
 typedef unsigned short umode_t;
-typedef unsigned long ulong;
-typedef unsigned int uint;
-typedef unsigned char uchar;
 
 #define __user
 #define __kernel

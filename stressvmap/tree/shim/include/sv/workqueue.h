@@ -12,8 +12,6 @@ struct work_struct {
 	struct work_struct *next; /* in the queue */
 	struct sv_waiter *flushers;
 	const char *text; /* what it is called */
-	uint32_t started, ended; /* runs of it */
-	int cpu;		 /* it is to run on; -1: any */
 	bool is_pending;
 };
 struct delayed_work {
@@ -31,7 +29,7 @@ extern struct workqueue_struct sv_workqueue;
 #define WQ_MEM_RECLAIM 2u
 #define alloc_workqueue(name, flags, active...) (&sv_workqueue)
 
-#define __WORK_INITIALIZER(name, function) { .func = (function), .text = #name, .cpu = -1 }
+#define __WORK_INITIALIZER(name, function) { .func = (function), .text = #name }
 #define DECLARE_WORK(name, function) struct work_struct name = __WORK_INITIALIZER(name, function)
 void sv_init_work(struct work_struct *work, const char *text);
 #define INIT_WORK(work, function) \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* <linux/notifier.h>, <linux/shrinker.h>, <linux/random.h>. */
-#ifndef SV_WAIT_H
-#define SV_WAIT_H
+#ifndef SV_REGISTERED_H
+#define SV_REGISTERED_H
 
 struct notifier_block;
 typedef int (*notifier_fn_t)(struct notifier_block *block, unsigned long action, void *data);
