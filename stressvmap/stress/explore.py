@@ -110,7 +110,7 @@ class Coverage:
     schedules: dict[str, SavedSchedule] = field(default_factory=dict)
     """By fingerprint: the first execution that showed it."""
     judged: int = 0
-    """Of a tree: executions that the checks have looked at. Of the others screening says that there is nothing to see."""
+    """Of a tree: executions that the checks have looked at. Of the others screening says that they need not."""
     allowed: dict[str, int] = field(default_factory=dict)
     """Data races that a file of the user's argues for, by entry: in how many judged executions."""
     not_run: dict[str, str] = field(default_factory=dict)
