@@ -22,7 +22,7 @@
 #define THING_SHIFT 56
 
 /* Things that only events name; those that notes name are in engine.h. */
-enum { FRAMES = SV_THINGS, PTE, TLB, OWNER, INVALIDATED, RETURNED, UNLISTED };
+enum { FRAMES = SV_THINGS, PTE, CLEARED, TLB, OWNER, INVALIDATED, RETURNED, FLUSHED, UNLISTED };
 
 struct location {
 	uint64_t key, changed;
@@ -41,8 +41,10 @@ static uint64_t run, location_count, invalidation_count;
 static uint64_t chains[TASK_IDS];
 static uint64_t sections[TASK_IDS]; /* the chain when the task last entered or left an RCU reader section, or may have */
 static int32_t user;		    /* the task whose event is folded */
-/* Sums over the invalidations, the returns of calls, and what came off a list, so far. */
-static uint64_t invalidated, returned, unlisted;
+/* Sums over the invalidations, the returns of calls that unmap and that flush, and what came off a list, so far. */
+static uint64_t invalidated, returned, flushed, unlisted;
+/* Names of entry points. */
+static uint32_t aliases, mapping[3], resetting[2];
 static const struct sv_event *folded;
 
 /* Locks that somebody looks at to see whether anybody waits; an address of the heap stands for all. */
@@ -64,6 +66,11 @@ bool sv_order_begin(void)
 				  sv_reserve(&invalidations, 0, (size_t)1 << 28) && sv_commit(&invalidations, 1)))
 		return false;
 	is_news = is_full = false;
+	aliases = sv_string("vm_unmap_aliases");
+	mapping[0] = sv_string("vm_map_ram");
+	mapping[1] = sv_string("vmalloc");
+	mapping[2] = resetting[0] = sv_string("vmalloc_reset");
+	resetting[1] = sv_string("vfree_reset");
 	return true;
 }
 
@@ -71,7 +78,7 @@ void sv_order_reset(void)
 {
 	run++;
 	location_count = invalidation_count = 0;
-	invalidated = returned = unlisted = 0;
+	invalidated = returned = flushed = unlisted = 0;
 	for (uint64_t id = 0; id < TASK_IDS; id++)
 		chains[id] = sections[id] = id;
 	folded = sv_next_event;
@@ -181,30 +188,53 @@ static uint64_t invalidate(uint64_t chain, uint64_t first, uint64_t last)
 	return chain;
 }
 
+/* Whether the page has lost a translation in this run: only then does it matter whether it was invalidated. */
+static bool was_cleared(uint64_t page)
+{
+	return location(key_of(CLEARED, page))->changed;
+}
+
 static uint64_t use_spaces(uint64_t chain, const struct sv_event *event)
 {
 	for (uint64_t page = event->a; page < event->c; page++) {
 		chain = change(chain, key_of(SV_SPACE, page));
-		if (event->kind == SV_SPACE_OUT)
+		if (event->kind == SV_SPACE_OUT && was_cleared(page))
 			chain = covering(chain, page);
 	}
 	return chain;
 }
 
+static uint64_t use_pte(uint64_t chain, const struct sv_event *event)
+{
+	uint64_t page = event->a;
+
+	chain = change(chain, key_of(PTE, page));
+	if (event->kind == SV_PTE_CLEAR) {
+		location(key_of(CLEARED, page))->changed = 1;
+		chain = look(chain, key_of(SV_SPACE, page));
+	}
+	return was_cleared(page) ? covering(chain, page) : chain;
+}
+
 static uint64_t call(uint64_t chain, const struct sv_event *event)
 {
-	bool is_begin = event->kind == SV_API_BEGIN;
+	bool is_begin = event->kind == SV_API_BEGIN, is_flush = event->b == aliases;
+	bool is_mapping = event->b == mapping[0] || event->b == mapping[1] || event->b == mapping[2];
 
-	if (is_begin && !event->c) /* of vm_unmap_aliases: who has returned before it? */
+	if (is_begin && is_flush) /* who has returned before it? */
 		chain = look_at_sum(chain, RETURNED, returned);
 	for (uint64_t page = event->a; event->a && page < event->a + event->c; page++) {
 		chain = change(chain, key_of(OWNER, page));
 		chain = look(chain, key_of(PTE, page));
 	}
-	if (!is_begin) {
+	if (is_begin)
+		return chain;
+	if (is_flush || event->b == resetting[0] || event->b == resetting[1]) {
 		chain = look_at_sum(look_at_sum(chain, INVALIDATED, invalidated), UNLISTED, unlisted);
-		add(&returned, RETURNED, chain);
+		add(&flushed, FLUSHED, chain);
 	}
+	if (!is_flush && !is_mapping)
+		add(&returned, RETURNED, chain);
 	return chain;
 }
 
@@ -317,11 +347,11 @@ static void fold(const struct sv_event *event)
 	case SV_PTE_SET:
 	case SV_PTE_CLEAR:
 	case SV_PTE_BUSY:
-		chain = look(covering(change(chain, key_of(PTE, a)), a), key_of(SV_SPACE, a));
+		chain = use_pte(chain, event);
 		break;
 	case SV_TLB_READ:
 		chain = look(look(chain, key_of(FRAMES, 0)), key_of(SV_SPACE, a));
-		chain = look_at_sum(chain, RETURNED, returned);
+		chain = look_at_sum(chain, FLUSHED, flushed);
 		/* fallthrough */
 	case SV_TLB_FILL:
 		chain = covering(look(change(chain, key_of(TLB, a << 8 | event->cpu)), key_of(PTE, a)), a);

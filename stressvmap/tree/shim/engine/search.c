@@ -21,6 +21,7 @@
 #include "internal.h"
 
 #define NODES_RESERVED ((size_t)1 << 32)
+#define LESSONS 4096 /* executions at random before a search, in which it learns who shares what */
 #define SEEN_FIRST ((size_t)1 << 16)
 #define SEEN_MOST ((size_t)1 << 27) /* 1 GiB; what does not fit is explored more than once */
 
@@ -47,6 +48,8 @@ static uint64_t node_count, id_count;
 static uint64_t next_node; /* the first that has not been repeated in this execution */
 static int32_t bound;	   /* on preemptions; negative: none */
 static uint32_t preemptions;
+static bool has_to_learn, is_learning;
+static uint64_t lesson_seed;
 static bool is_cut, is_forced, is_epilogue, is_broken, is_exhausted, is_every_new, is_resumed;
 static struct set seen, classes;
 static struct sv_search_counts counts;
@@ -318,12 +321,27 @@ static struct sv_task *decide_anew(struct sv_task *task, bool is_free, uint64_t 
 	return watched(go_on_with(node, points), false);
 }
 
+/* Mostly whoever ran last: what is shared shows where one task comes into another's way. */
+static struct sv_task *choose_at_random(struct sv_task *task, bool is_free, uint64_t *points)
+{
+	const int32_t *enabled;
+	uint32_t n = sv_enabled_ids(&enabled);
+	uint64_t number = sv_mix(&lesson_seed);
+
+	*points = 1;
+	if (is_free || number % 16 == 0)
+		task = sv_task_by_id(enabled[(number >> 8) % n]);
+	return watched(task, sv_is_step_private(task));
+}
+
 struct sv_task *sv_search_choose(struct sv_task *task, uint64_t *points)
 {
 	bool is_free = !task || !task->is_enabled;
 	const int32_t *enabled;
 	uint32_t n = sv_enabled_ids(&enabled);
 
+	if (is_learning)
+		return choose_at_random(task, is_free, points);
 	if (is_epilogue || is_forced) {
 		*points = SV_NEVER;
 		return is_free ? sv_task_by_id(enabled[0]) : task;
@@ -375,6 +393,23 @@ static void count(void)
 	counts.complete += reason != SV_STEPS_MAX && counts_now();
 	counts.gave_up += reason == SV_STEPS_MAX;
 	counts.deadlocks += reason == SV_DEADLOCK && counts_now();
+}
+
+/* What is learned so need not be found out by a search that then has to begin again. */
+static void learn(void)
+{
+	is_learning = true;
+	lesson_seed = 0;
+	for (int i = 0; i < LESSONS; i++) {
+		sv_sharing_pause();
+		sv_begin_run();
+		if (sv_run_tasks() == SV_STEPS_MAX)
+			break; /* they are long: it will take its time anyway */
+		sv_order_fold();
+	}
+	is_learning = false;
+	if (!sv_order_begin() || !sv_sharing_begin()) /* nothing is void yet */
+		is_broken = true;
 }
 
 /* One execution, to its end if it is of a new class. */
@@ -433,6 +468,9 @@ int sv_search_go(uint64_t executions, uint64_t milliseconds)
 
 	if (!sv_is_searching || is_broken || !sv_crash_arm())
 		return SV_SEARCH_FAILED;
+	if (has_to_learn)
+		learn();
+	has_to_learn = false;
 	for (; executions && !is_exhausted; executions--) {
 		outcome = execute();
 		if (outcome != SV_SEARCH_ON)
@@ -499,6 +537,7 @@ int sv_search_begin(int32_t preemption_bound, const uint64_t *stack, uint64_t n_
 	bound = preemption_bound;
 	is_every_new = returns_every;
 	is_resumed = n_words > 0;
+	has_to_learn = bound < 0 && !is_resumed;
 	is_broken = is_exhausted = false;
 	sv_set_plan(NULL, 0, 0);
 	sv_is_searching = sv_is_ordered = true;
