@@ -112,7 +112,6 @@ class Searched:
     """By class."""
     complete: int = 0
     cut: int = 0
-    restarts: int = 0
 
 
 def search(engine: Engine, job: Job, bound: int = -1, *, returns_every: bool = True) -> Searched:
@@ -138,7 +137,7 @@ def search(engine: Engine, job: Job, bound: int = -1, *, returns_every: bool = T
         if came == NEWS:
             lib.sv_search_know(None, 0)
             _begin(engine, job, bound, returns_every=returns_every)
-            told = Searched({}, restarts=told.restarts + 1)
+            told = Searched({})
         if came == NEW:
             reason = REASONS[lib.sv_search_reason()]
             told.outcomes.setdefault(lib.sv_search_class(), set()).add(outcome(engine, reason))

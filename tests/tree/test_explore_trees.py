@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from stressvmap.errors import ConfigError
+from stressvmap.journal import events as ev
+from stressvmap.journal.journal import Journal
 from stressvmap.scenario import Scenario
 from stressvmap.stress import subject
 from stressvmap.stress.campaign import Campaign
 from stressvmap.stress.execution import Executor
-from stressvmap.stress.explore import Coverage, ExploreSpec
+from stressvmap.stress.explore import Coverage, ExploreSpec, Share
+from stressvmap.stress.explore_tree import TreeExplorer
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.small_program import program_from_text
+from stressvmap.tree.library import SEARCH_NEW, SEARCH_NEWS, SEARCH_OVER
 from tests.tree.kernel_sources import archive
 from tests.tree.trees import needs_compiler
 
@@ -81,6 +85,47 @@ def test_an_exploration_of_a_tree_goes_on_where_it_was_left(tree: str, tmp_path:
     assert {key: found.count for key, found in coverage.findings.items()} == {
         key: found.count for key, found in whole.findings.items()
     }
+
+
+def test_executions_of_one_class_say_the_same_of_each_task_and_are_judged_alike(tree: str) -> None:
+    """What the search leaves out differs from what it keeps in the order of independent steps alone."""
+    explorer = TreeExplorer(spec_of(tree, MAP_AND_FLUSH))
+    explorer.begin(Share())
+    library, backend, judge = explorer.backend.library, explorer.backend, Judge()
+    library.search(None, returns_every=True)
+    told: dict[int, set[object]] = {}
+    executions = 0
+    while (came := library.search_on(1 << 20, 1000)) != SEARCH_OVER:
+        if came == SEARCH_NEWS:
+            explorer.begin(Share())
+            library.search(None, returns_every=True)
+        if came == SEARCH_NEW:
+            backend.reason = library.search_reason()
+            explorer.runtime.begin()
+            journal = backend.journal()
+            fingerprints = frozenset(found.fingerprint for found in judge.execution(journal).violations)
+            told.setdefault(library.search_class(), set()).add((fingerprints, _by_task(journal)))
+            executions += 1
+    assert executions > 10 * len(told)
+    assert {len(ways) for ways in told.values()} == {1}
+
+
+def _by_task(journal: Journal) -> object:
+    """What each task did and saw. Who waited for a lock is not told, nor numbers that count flushes and frames."""
+    tasks: dict[int, list[object]] = {}
+    for kind, task, cpu, where, a, b, c in journal.events:
+        if kind in _COUNTED:
+            a, b, c = 0, "", 0
+        elif kind in (ev.FLUSH_BEGIN, ev.FLUSH_END):
+            b = 0
+        elif kind == ev.LOCK:
+            c = 0
+        if kind not in (ev.LOCK_WAIT, ev.STOPPED):
+            tasks.setdefault(task, []).append((kind, cpu, where, a, b, c))
+    return tuple((task, tuple(events)) for task, events in sorted(tasks.items()))
+
+
+_COUNTED = frozenset({ev.IPI_SEND, ev.FRAME_OWNER})
 
 
 def test_a_tree_is_explored_by_one_process(tree: str) -> None:
