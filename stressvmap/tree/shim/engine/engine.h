@@ -223,9 +223,11 @@ enum sv_thing {
 	SV_REQUESTS,  /* to a CPU's interrupt */
 	SV_ANSWERS,   /* to a flush, by the id of the task that waits for them */
 	SV_SPACE,     /* whether address space is out, by page */
+	SV_CPU,	      /* taken, by its number: who is there cannot run; SV_IRQS_OFF of it: its interrupt cannot */
 	SV_EVERYTHING, /* all that any task does, and who keeps which CPU */
 	SV_THINGS
 };
+#define SV_IRQS_OFF 0x10000
 enum sv_use {
 	SV_LOOKS,
 	SV_ADDS, /* in an order that does not matter */

@@ -215,6 +215,8 @@ void sv_sharing_pause(void);
 void sv_sharing_memory(uint64_t address, int task, bool is_change);
 void sv_sharing_thing(uint64_t key, int task, bool is_change);
 void sv_sharing_all(void);
+/* `task` runs where a step that changes that thing keeps it from running. */
+void sv_sharing_presence(uint64_t key, int task);
 
 extern bool sv_is_searching;
 /* The task to run next, or NULL; `task` ran last. */

@@ -260,6 +260,10 @@ static uint64_t note(uint64_t chain, int thing, uint64_t which, uint64_t use)
 		share(key_of(SV_READER, which), false);
 		return use == SV_FINDS ? mix(chain, sections[which % TASK_IDS]) : chain;
 	}
+	if (thing == SV_CPU) { /* nobody's state, but others cannot run before it is given back */
+		share(key_of(SV_CPU, which), true);
+		return chain;
+	}
 	if (thing == SV_WAITERS && use == SV_LOOKS)
 		contend(which);
 	if (thing == SV_WAITERS && !is_contended(which))
@@ -283,11 +287,17 @@ static uint64_t bound_section(uint64_t chain)
 	return sections[user] = chain;
 }
 
+static bool is_of_interrupt(int32_t id)
+{
+	return id >= 1000 && id < 2000;
+}
+
 static void fold(const struct sv_event *event)
 {
 	uint64_t chain = mix(chains[event->task], event->kind), a = event->a;
 
 	user = event->task;
+	sv_sharing_presence(key_of(SV_CPU, is_of_interrupt(user) ? event->cpu | SV_IRQS_OFF : event->cpu), user);
 	switch (event->kind) {
 	case SV_NOTE:
 		if (event->b >> 8 == SV_EVERYTHING) {

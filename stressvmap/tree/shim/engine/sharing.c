@@ -200,6 +200,15 @@ void sv_sharing_thing(uint64_t key, int task, bool is_change)
 		use(name_of(UINT64_C(3) << 62 | key), task, is_change);
 }
 
+void sv_sharing_presence(uint64_t key, int task)
+{
+	bool was_private = is_step_private;
+
+	is_step_private = false; /* that it is there is no use of the step's */
+	sv_sharing_thing(key, task, false);
+	is_step_private = was_private;
+}
+
 void sv_sharing_all(void)
 {
 	if (is_watching)
