@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.tree.engine_driver import COMPILER, Engine, Job
@@ -24,6 +26,16 @@ def test_no_outcome_of_plain_enumeration_is_missed_and_each_class_has_one(engine
 def test_tasks_that_share_nothing_have_one_class_and_one_execution(engine: Engine) -> None:
     searched = search(engine, Job([(0, [("allocate", 1)]), (1, [("allocate", 1)])]))
     assert (len(searched.outcomes), searched.complete, searched.cut) == (1, 1, 0)
+
+
+def test_taking_a_cpu_concerns_who_else_is_on_it(library: Path) -> None:
+    """It shares no memory, but the other cannot run until the CPU is given back."""
+    engine = Engine(library, cpus=3, points_all=False)
+    replacing = (0, [("replace_thing", 0)])
+    job = Job([(0, [("read_thing_pinned", 0), ("stay_pinned", 1)]), replacing, (2, [("read_thing_pinned", 1)])])
+    interleavings, searched, complaint = compare(engine, job)
+    assert complaint == ""
+    assert interleavings > len(searched.outcomes) > 1
 
 
 def test_a_deadlock_is_found_though_no_step_leads_into_it(engine: Engine) -> None:
