@@ -13,8 +13,10 @@ import pytest
 from stressvmap.errors import ConfigError
 from stressvmap.journal.place import ALLOC, FREE, stack
 from stressvmap.report.columns import WIDTH, columns
+from stressvmap.runtime.runtime import STEPS_MAX
 from stressvmap.scenario import Scenario
 from stressvmap.sched.portfolio import make_strategy
+from stressvmap.sched.random import RandomStrategy
 from stressvmap.stress import replay_study, subject
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.failures import small
@@ -76,7 +78,7 @@ def test_going_back_to_a_machine_boots_none(full_block: SavedSchedule) -> None:
     assert executor.backend is not first
     executor.change_scenario(replace(full_block.scenario, steps_max=100))
     assert executor.backend is first
-    assert replay(full_block, executor).reason == "steps-max"
+    assert executor.run(full_block.program, RandomStrategy(0)).reason == STEPS_MAX
 
 
 def test_a_tree_that_moved_is_the_same_and_one_that_is_gone_is_bad_input(
