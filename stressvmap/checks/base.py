@@ -106,7 +106,7 @@ class Verdict:
 class Feeder:
     """Feeds one journal to observers, in their order for each event (derived state comes first), also while it grows.
 
-    An observer that reads ahead in `begin` (windows; the State of a journal without operations) needs it whole.
+    An observer that reads ahead in `begin` (the State of a journal without operations) needs it whole.
     """
 
     def __init__(self, journal: Journal, observers: Sequence[Check]) -> None:

@@ -23,10 +23,12 @@ from stressvmap.checks.order import (
     WRITES,
     XA_CHANGES,
 )
-from stressvmap.checks.world import ALIASES
+from stressvmap.checks.world import ALIASES, ON_STACK
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import Event
 
+REMEMBERED_MIN: Final = 1 << 12
+"""Objects that are gone, and invalidations of a CPU, that are remembered one by one at least."""
 POINTS_MAX: Final = 1 << 16
 """Function points remembered; beyond that they are worked out anew. A kernel version has some hundreds."""
 
@@ -40,6 +42,7 @@ _XARRAY_CHANGE: Final = 8
 _TREE_READ: Final = 9
 _TREE_CHANGE: Final = 10
 _OTHER: Final = 11
+_ALLOC: Final = 12
 """What an event is to the loop below: an even one changes its location. In the order that the loop tests them in."""
 
 _READER_BOUNDS: Final = frozenset({ev.RCU_READ_LOCK, ev.RCU_READ_UNLOCK})
@@ -64,6 +67,7 @@ for _kinds, _action in (
     ((ev.XA_LOAD,), _XARRAY_READ),
     (XA_CHANGES, _XARRAY_CHANGE),
     ((ev.TREE_FIND,), _TREE_READ),
+    ((ev.OBJECT_ALLOC,), _ALLOC),
     (TREE_CHANGES, _TREE_CHANGE),
 ):
     for _kind in _kinds:
@@ -105,7 +109,8 @@ class Tracer:
 
     def footprint(self, events: Sequence[Event]) -> Footprint:
         """The class of an execution and the pairs that met in it. Linear, but for the pages and spaces that an
-        invalidation goes through: those there are, however long the execution.
+        invalidation goes through: those there are, however long the execution. Its memory does not grow with that
+        either: of objects long gone it forgets what happened to them.
         """
         execution = _Execution(self._points, self._point)
         chains, changed, last = execution.chains, execution.changed, execution.last
@@ -115,8 +120,11 @@ class Tracer:
             action = actions[kind]
             if action == _LOCAL:
                 continue
-            if action == _OTHER:
-                execution.other(event)
+            if action >= _OTHER:
+                if action == _OTHER:
+                    execution.other(event)
+                elif b == ON_STACK:
+                    execution.stacks.setdefault(task, []).append(a)
                 continue
             if action <= _UNLOCK:
                 key: Key = (a, b)
@@ -180,6 +188,8 @@ class _Execution:
         self.invalidated = 0
         self.invalidations: dict[int, list[tuple[int, int, int]]] = {}
         """By CPU: (first page, last page, hash)."""
+        self.merge_at: dict[int, int] = {}
+        """By CPU: how many of them are to be merged next."""
         self.invalidated_at: dict[tuple[int, int], tuple[int, int]] = {}
         """By (CPU, page): how many of them were looked through, and the sum of those that cover the page."""
         self.spaces: dict[int, tuple[int, int]] = {}
@@ -199,6 +209,12 @@ class _Execution:
         """By page: the hash of the last change of its PTE."""
         self.mapped: dict[int, int | str] = {}
         """By page: the frame."""
+        self.stacks: dict[int, list[int]] = {}
+        """By task: objects on its stack, which are gone when its outermost call returns."""
+        self.depths: dict[int, int] = {}
+        """By task: calls under way."""
+        self.gone: list[int] = []
+        """Objects freed or gone, in that order, that are still remembered."""
 
     def meet(self, other: Point, point: Point) -> None:
         """Two tasks touched one object, one after the other."""
@@ -221,6 +237,8 @@ class _Execution:
             chain = self._changes(chain, ("slot", a), kind, a)
         elif kind in _FREES:
             chain = self._changes(chain, (a, ""), kind, hash((a, self.readers)))
+            if kind == ev.OBJECT_FREE:
+                self._forget_later([a])
         elif kind == ev.DEAD_ACCESS:
             point = self._point(event)
             chain = hash((chain, point[1], a, event[6], self.changed.get((a, ""), 0)))
@@ -253,6 +271,9 @@ class _Execution:
         kind, task, entry = event[0], event[1], event[5]
         is_begin = kind == ev.API_BEGIN
         chain = hash((chain, self._point(event)[1], event[4], event[6]))
+        depth = self.depths[task] = self.depths.get(task, 0) + (1 if is_begin else -1)
+        if depth <= 0 and task in self.stacks:
+            self._forget_later(self.stacks.pop(task))
         if is_begin:
             return hash((chain, self.ends)) if entry == ALIASES else chain
         if entry in OWING:
@@ -337,9 +358,35 @@ class _Execution:
         chain = hash((chain, ev.TLB_INVALIDATE, cpu, first, last, cleared, out, asked))
         if initiator >= 0:
             self.answers[initiator] = self.answers.get(initiator, 0) + chain
-        self.invalidations.setdefault(cpu, []).append((first, last, chain))
+        found = self.invalidations.setdefault(cpu, [])
+        found.append((first, last, chain))
+        if len(found) >= self.merge_at.get(cpu, REMEMBERED_MIN):
+            self._merge_invalidations(cpu, found)
         self.invalidated += chain
         return chain
+
+    def _merge_invalidations(self, cpu: int, found: list[tuple[int, int, int]]) -> None:
+        """Those of one range are asked for as a sum only."""
+        sums: dict[tuple[int, int], int] = {}
+        for first, last, one in found:
+            sums[first, last] = sums.get((first, last), 0) + one
+        found[:] = [(first, last, one) for (first, last), one in sums.items()]
+        self.merge_at[cpu] = max(REMEMBERED_MIN, 2 * len(found))
+        for key in [key for key in self.invalidated_at if key[0] == cpu]:
+            del self.invalidated_at[key]
+
+    def _forget_later(self, objects: Sequence[int]) -> None:
+        """Remember what happened to these objects for some time to come: a stale pointer may lead there."""
+        gone = self.gone
+        gone += objects
+        if len(gone) < 2 * REMEMBERED_MIN:
+            return
+        doomed = set(gone[:REMEMBERED_MIN])
+        del gone[:REMEMBERED_MIN]
+        for key in [key for key in self.changed if type(key) is tuple and key[0] in doomed]:
+            del self.changed[key]
+        for touched in [touched for touched in self.last if touched in doomed]:
+            del self.last[touched]
 
 
 def _mixed(number: int) -> int:

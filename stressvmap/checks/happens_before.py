@@ -34,7 +34,7 @@ from typing import Final
 
 from stressvmap.checks.base import Handler
 from stressvmap.checks.records import ApiCall
-from stressvmap.checks.world import World
+from stressvmap.checks.world import ON_STACK, World
 from stressvmap.journal import events as ev
 from stressvmap.journal.events import Event
 
@@ -459,7 +459,7 @@ class HappensBefore:
                 del self._grace_periods[key]
 
     def on_object_alloc(self, number: int, event: Event) -> None:
-        if event[5] == "on_stack":
+        if event[5] == ON_STACK:
             self.thread(event[1]).stack.append(event[4])
 
     def on_object_free(self, number: int, event: Event) -> None:

@@ -164,6 +164,7 @@ class TaskState:
         "id",
         "last_call",
         "name",
+        "on_stack",
         "rcu_depth",
         "unlinked",
         "unmaps",
@@ -179,6 +180,8 @@ class TaskState:
         """The one that began last (it may have returned)."""
         self.held: list[Held] = []
         """In the order acquired."""
+        self.on_stack: list[int] = []
+        """Objects on its stack: gone when its outermost call returns."""
         self.rcu_depth = 0
         self.unlinked = NOWHERE
         """First page of the area that it last took out of a busy tree."""

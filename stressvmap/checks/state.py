@@ -29,6 +29,7 @@ from stressvmap.checks.records import (
     ObjectState,
     PageState,
     Space,
+    TaskState,
     Visit,
 )
 from stressvmap.checks.world import (
@@ -41,6 +42,7 @@ from stressvmap.checks.world import (
     LAZY_ROOT,
     LAZY_TREE,
     MAPPING_ENTRIES,
+    ON_STACK,
     PURGE_LOCK,
     RESET_FREE,
     UNMAPPING_ENTRIES,
@@ -118,6 +120,8 @@ class State(World):
             return
         call = self.ended_call = task.calls.pop()
         call.end = number
+        if not task.calls:
+            self._leave_stack(task)
         if call.entry == ALIASES:
             self.costs.counts["unmap_aliases_calls"] += 1
             self._settle(
@@ -127,6 +131,13 @@ class State(World):
             self._settle(call, [page for page in self.pending.values() if page.call is call], 0)
         elif call.entry in MAPPING_ENTRIES and event[4]:
             self._mapping_returned(event[4], event[6] or call.pages)
+
+    def _leave_stack(self, task: TaskState) -> None:
+        """What was on its stack is gone: nobody frees it."""
+        for object_id in task.on_stack:
+            self.objects.pop(object_id, None)
+            self.list_writers.pop(object_id, None)
+        task.on_stack.clear()
 
     def _settle(self, call: ApiCall, due: list[PageState], owed_pages: int) -> None:
         counts = self.costs.counts
@@ -456,6 +467,8 @@ class State(World):
 
     def on_object_alloc(self, number: int, event: Event) -> None:
         self.objects[event[4]] = ObjectState(event[4], str(event[5]), number, event)
+        if event[5] == ON_STACK:
+            self.task(event).on_stack.append(event[4])
 
     def on_object_free(self, number: int, event: Event) -> None:
         target = self.objects.pop(event[4], None)

@@ -6,7 +6,7 @@ A window that no foreign step ever fell into was not tested, however long the ru
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Final
 
 from stressvmap.checks.base import Check, Handler
@@ -16,6 +16,7 @@ from stressvmap.journal.events import (
     LIST_ADD,
     LOCK,
     OBJECT_ALLOC,
+    OBJECT_FREE,
     UNLOCK,
     UNMAP_END,
     WRITE,
@@ -50,7 +51,7 @@ class WindowCount:
 
 
 class Windows(Check):
-    """An observer, not an invariant. Cost: O(1) an event, and one pass over an execution's task ids.
+    """An observer, not an invariant. Cost: O(1) an event, and a look back over each window to its last foreign step.
 
     - *vb-lock*, *purge-lock*: between LOCK and UNLOCK of that class.
     - *publication*: from the XA_STORE of a block to its LIST_ADD to a free list.
@@ -63,7 +64,7 @@ class Windows(Check):
     def __init__(self) -> None:
         super().__init__()
         self.counts: dict[str, WindowCount] = {name: WindowCount() for name in WINDOWS}
-        self._switches: list[int] = []
+        self._events: Sequence[Event] = ()
         self._locked: dict[tuple[int, int, int | str], int] = {}
         self._published: dict[int, int] = {}
         self._blocks: set[int] = set()
@@ -71,14 +72,7 @@ class Windows(Check):
         self._cleared: dict[int, int] = {}
 
     def begin(self, journal: Journal) -> None:
-        """Note where the journal passes from task to task: a window was interrupted iff that happens inside it."""
-        self._switches = []
-        switches = self._switches
-        last = -1
-        for number, event in enumerate(journal.events):
-            if event[1] != last:
-                last = event[1]
-                switches.append(number)
+        self._events = journal.events
         self._locked = {}
         self._published = {}
         self._blocks = set()
@@ -90,6 +84,7 @@ class Windows(Check):
             LOCK: self.on_lock,
             UNLOCK: self.on_unlock,
             OBJECT_ALLOC: self.on_object_alloc,
+            OBJECT_FREE: self.on_object_free,
             API_BEGIN: self.on_api_begin,
             API_END: self.on_api_end,
             XA_STORE: self.on_xa_store,
@@ -104,12 +99,16 @@ class Windows(Check):
         return {name: (count.instances, count.interrupted) for name, count in self.counts.items()}
 
     def _close(self, window: str, first: int, last: int) -> None:
+        """It was open between these two events of one task, and interrupted iff an event between is another's."""
         count = self.counts[window]
         count.instances += 1
-        switches = self._switches
-        index = bisect_right(switches, first)
-        if index < len(switches) and switches[index] <= last:
-            count.interrupted += 1
+        events = self._events
+        task = events[last][1]
+        while last > first:
+            last -= 1
+            if events[last][1] != task:
+                count.interrupted += 1
+                return
 
     def on_lock(self, number: int, event: Event) -> None:
         if event[5] in _LOCK_WINDOWS:
@@ -125,6 +124,9 @@ class Windows(Check):
     def on_object_alloc(self, number: int, event: Event) -> None:
         if event[5] == "vmap_block":
             self._blocks.add(event[4])
+
+    def on_object_free(self, number: int, event: Event) -> None:
+        self._blocks.discard(event[4])
 
     def on_api_begin(self, number: int, event: Event) -> None:
         if event[5] in _SLOT_CALLS:

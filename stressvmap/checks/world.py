@@ -28,6 +28,8 @@ from stressvmap.journal.events import Event
 from stressvmap.journal.journal import Journal
 from stressvmap.ranges import PageRange
 
+ON_STACK: Final = "on_stack"
+"""Class of an object on a task's stack."""
 DEAD_OBJECTS_MAX: Final = 4096
 PURGE_LOCK: Final = "vmap_purge_lock"
 BLOCK_LOCK: Final = "vb->lock"

@@ -35,7 +35,7 @@ import zlib
 from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import accumulate
+from itertools import accumulate, islice
 from operator import sub
 from pathlib import Path
 from types import TracebackType
@@ -255,12 +255,12 @@ class JournalWriter:
 
     def append(self, events: Iterable[Event]) -> None:
         """Append events; each full chunk is written at once."""
-        self._pending.extend(events)
-        start = 0
-        while len(self._pending) - start >= CHUNK_EVENTS:
-            self._write_events(self._pending[start : start + CHUNK_EVENTS])
-            start += CHUNK_EVENTS
-        del self._pending[:start]
+        rest = iter(events)
+        while more := list(islice(rest, CHUNK_EVENTS - len(self._pending))):
+            self._pending += more
+            if len(self._pending) == CHUNK_EVENTS:
+                self._write_events(self._pending)
+                self._pending = []
 
     def close(self, *, complete: bool = True, damage: str = "") -> None:
         """Write what is left and the end marker. `complete` and `damage`: as in Journal, of what was recorded."""

@@ -20,6 +20,7 @@ from stressvmap.journal.events import (
     WARN,
     Event,
 )
+from stressvmap.journal.log import EventLog
 from stressvmap.program import Fault, Migration
 from stressvmap.runtime.access import CHANGES, EVERYTHING, LOOKS
 from stressvmap.runtime.runtime import DEADLOCK, DONE, Runtime
@@ -45,7 +46,9 @@ class Machine:
         self.runtime = runtime
         self.possible = tuple(possible)
         self.online = sorted(online)
-        self.events: list[Event] = []
+        self.log = EventLog()
+        self.events = self.log.tail
+        """The journal so far; of a log that was spooled, its end."""
         self.append = self.events.append
         self.faults: set[tuple[str, int, int]] = set()
         self.fault_counts: dict[tuple[str, int], int] = {}

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from stressvmap.runtime.pairs import Pairs
 from stressvmap.runtime.task import Task
 
 # Why control came back to the strategy.
@@ -98,5 +99,5 @@ class Plan:
 class Schedule:
     """What was decided in one execution: (task id, points it really ran) in order, and the numbers drawn."""
 
-    choices: list[tuple[int, int]] = field(default_factory=list)
+    choices: Sequence[tuple[int, int]] = field(default_factory=Pairs)
     draws: list[int] = field(default_factory=list)

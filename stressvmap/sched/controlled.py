@@ -14,6 +14,7 @@ from typing import Final
 
 from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
+from stressvmap.runtime.pairs import Pairs
 from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX, Runtime
 from stressvmap.runtime.strategy import BLOCKED, COUNT_OVER, ENDED, START, WOKEN, Schedule, Strategy
 from stressvmap.runtime.task import NEVER, BugOn, Task, TaskKilled
@@ -57,7 +58,8 @@ class ControlledRuntime(Runtime):
     def __init__(self, strategy: Strategy) -> None:
         super().__init__()
         self.strategy = strategy
-        self.schedule = Schedule()
+        self._choices = Pairs()
+        self.schedule = Schedule(self._choices)
         self.failure: BaseException | None = None
         """What the strategy raised, or a task that no model may raise; `run` raises it again."""
         self.enabled: list[Task] = []
@@ -205,7 +207,8 @@ class ControlledRuntime(Runtime):
         super().reset()
         self.enabled = []
         self._ready_on = defaultdict(list)
-        self.schedule = Schedule()
+        self._choices = Pairs()
+        self.schedule = Schedule(self._choices)
         self.failure = None
         self._counted = 0
 
@@ -356,7 +359,9 @@ class ControlledRuntime(Runtime):
         """Append what the decisions for `task` came to: a grant of so many points to it repeats them exactly."""
         if task is not None:
             is_midway = why not in _AT_POINT  # it has begun what follows its last point
-            self.schedule.choices.append((task.id, self.points - self._since + is_midway))
+            choices = self._choices
+            choices.firsts.append(task.id)
+            choices.seconds.append(self.points - self._since + is_midway)
 
     def _slot_of(self, task: Task) -> Slot:
         """The greenlet that runs `task`, from the pool if it has none yet."""

@@ -27,15 +27,16 @@ from stressvmap.runtime.strategy import Schedule
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.sched.threads import ThreadRuntime
 from stressvmap.stress import subject
+from stressvmap.stress.allowed_races import Allowed, allowance_of, read_allowed
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.finding import finding_of
-from stressvmap.stress.gate import Gate
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.repeat import difference, is_chosen
 from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule, write_schedule
 from stressvmap.stress.search import find_schedule
 from stressvmap.stress.workloads import draw
+from stressvmap.tree.screen import Choice
 from stressvmap.tree.version import TreeVersion
 from stressvmap.vmalloc.backend import ModelBackend
 
@@ -74,6 +75,8 @@ class Tally:
     coverage: CoverageCount = field(default_factory=CoverageCount)
     dropped: int = 0
     """Violations that were not kept, for there were FINDINGS_MAX distinct findings already."""
+    allowed: dict[str, int] = field(default_factory=dict)
+    """Data races that a file of the user's argues for, by entry: in how many judged executions."""
     judged: int = 0
     """Executions whose journals the checks have looked at: all of them, but where an oracle in the backend screens."""
     flagged: int = 0
@@ -107,6 +110,8 @@ class Tally:
         self.diverged += other.diverged
         self.first_diverged = min(filter(None, (self.first_diverged, other.first_diverged)), default=None)
         self.dropped += other.dropped
+        for text, count in other.allowed.items():
+            self.allowed[text] = self.allowed.get(text, 0) + count
 
 
 class Engine:
@@ -131,14 +136,18 @@ class Engine:
             if isinstance(self.version, TreeVersion):
                 raise ConfigError(f"runtime: {THREADS} runs the model only; a kernel tree runs under {CONTROLLED}")
             self.runtime = ThreadRuntime(spec.seed + first, spec.scenario.yield_rate)
-            self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
+            self.backend = ModelBackend(self.version, spec.scenario, self.runtime, spools=True)
         else:
             raise ConfigError(f"runtime: {spec.runtime!r} is not one of {THREADS}, {CONTROLLED}")
         self.judge = Judge(spec.scenario.limits, spec.checks)
+        self.allowed: tuple[Allowed, ...] = ()
+        if isinstance(self.version, TreeVersion) and self.version.races is not None:
+            self.allowed = read_allowed(self.version.races)
         self.known = {known.fingerprint: known for known in self.version.known}
         self.tally = Tally()
         self.tracer = Tracer()
-        self.gate = Gate()
+        self.choice = Choice()
+        """Of a tree's runs, those that are judged."""
         self._programs: dict[int, Program] = {}
         """Of a tree: those drawn so far, by number."""
         self.seen = (0, 1.0)
@@ -197,7 +206,7 @@ class Engine:
         seen = executor.run_unseen(program, self.strategy, execution=self.execution)
         tally = self.tally
         tally.flagged += seen.flags != 0
-        if self.gate.lets_through(seen.flags, self.execution):
+        if self.choice.is_to_be_judged(seen.flags):
             self._judge(program, executor.look(seen.reason, self.spec.seed, self.execution))
         else:
             tally.schedules += 1
@@ -239,7 +248,11 @@ class Engine:
         for violation in verdict.violations:
             if violation.fingerprint not in seen:
                 seen.add(violation.fingerprint)
-                self._keep(violation, program, done, stem)
+                entry = allowance_of(violation, journal, self.allowed) if self.allowed else None
+                if entry is None:
+                    self._keep(violation, program, done, stem)
+                else:
+                    tally.allowed[entry.text] = tally.allowed.get(entry.text, 0) + 1
         if self.spec.keep_journals:
             self._save_journal(journal, stem)
         share = self.strategy.repeat_share

@@ -7,6 +7,7 @@ global random source is told on here, with the first event that differs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from stressvmap.errors import ScheduleMismatch
@@ -26,17 +27,17 @@ def difference(executor: Executor, program: Program, first: Execution) -> str:
         second = executor.replay(program, first.schedule)
     except ScheduleMismatch as error:
         return str(error)
-    return first_difference(list(first.journal.events), list(second.journal.events))
+    return first_difference(first.journal.events, second.journal.events)
 
 
-def first_difference(first: list[Event], second: list[Event]) -> str:
+def first_difference(first: Sequence[Event], second: Sequence[Event]) -> str:
     """The first event in which two journals differ, or the empty string."""
-    if first == second:
-        return ""
     for number, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             return f"event {number} was {_shown(one)}, and {_shown(other)} the second time"
-    return f"there were {len(first)} events, and {len(second)} the second time"
+    if len(first) != len(second):
+        return f"there were {len(first)} events, and {len(second)} the second time"
+    return ""
 
 
 def _shown(event: Event) -> str:

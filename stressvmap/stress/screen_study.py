@@ -25,9 +25,9 @@ from stressvmap.stress import subject
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.workloads import draw
-from stressvmap.tree.backend import DIRECT_MAP_PAGE, WINDOW_PAGE, TreeBackend
+from stressvmap.tree.backend import TreeBackend
 from stressvmap.tree.library import EVENT_BYTES
-from stressvmap.tree.screen import BIT_OF_CHECK, RACE_REPORTS, UNKNOWN, Choice, Screen, names_of
+from stressvmap.tree.screen import BIT_OF_CHECK, RACE_REPORTS, UNKNOWN, Choice, names_of
 
 STRATEGIES: Final = ("sticky", "switch-points", "random")
 ALL_RACES: Final = (1 << 32) - 1
@@ -103,19 +103,17 @@ class Trial:
         backend = self.executor.backend
         assert isinstance(backend, TreeBackend)
         self.backend = backend
-        self.screen = Screen(
-            backend.auditor, scenario, backend.window, (DIRECT_MAP_PAGE, WINDOW_PAGE), race_reports=race_reports
-        )
+        backend.screen.begin(race_reports=race_reports)
 
     def proof(self, executions: range, judge: Judge, counts: Counts) -> None:
         """Screen and judge."""
         for execution in executions:
             program = draw(self.scenario, SEED, execution)
-            done = self.executor.run(program, self.strategy, seed=SEED, execution=execution)
-            flags = self.screen.flags()
+            seen = self.executor.run_unseen(program, self.strategy, execution=execution)
+            done = self.executor.look(seen.reason, SEED, execution)
             fired = {one.check: one.mechanism.text() for one in judge.execution(done.journal).violations}
             counts.events += len(done.journal.events)
-            counts.compare(f"{self.scenario.workload} {execution}", flags, fired)
+            counts.compare(f"{self.scenario.workload} {execution}", seen.flags, fired)
 
     def shares(self, executions: range, choice: Choice) -> tuple[float, int]:
         """Screen only; seconds that it took, and events."""
@@ -126,7 +124,7 @@ class Trial:
             self.backend.reset(draw(self.scenario, SEED, execution))
             self.backend.run()
             began = time.thread_time()
-            flags = self.screen.flags()
+            flags = self.backend.flags
             if execution >= LEARNING_RUNS:
                 seconds += time.thread_time() - began
                 size += len(self.backend.library.events()) // EVENT_BYTES

@@ -67,4 +67,4 @@ def make_backend(version: Version, scenario: Scenario, runtime: DecidedRuntime) 
     if isinstance(version, TreeVersion):
         assert isinstance(runtime, TreeRuntime)
         return backend_for(version, scenario, runtime)
-    return ModelBackend(version, scenario, runtime)
+    return ModelBackend(version, scenario, runtime, spools=True)

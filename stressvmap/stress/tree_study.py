@@ -61,7 +61,7 @@ class _Patch(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     file: str
-    kind: Literal["rfc", "revert", "neutral"]
+    kind: Literal["rfc", "revert", "neutral", "fix"]
     tree: str
     row: int | None = None
     must_show: list[str]

@@ -32,6 +32,8 @@ from stressvmap.program import (
 )
 from stressvmap.scenario import Scenario
 
+LONG_PROGRAM: Final = 1000
+"""Operations of a task from which on it is worth it to hold equal ones once."""
 POINTS_PER_OPERATION: Final = 25
 """About what one operation takes; migrations are spread over so many points."""
 
@@ -42,10 +44,17 @@ class _Drawer:
     def __init__(self, scenario: Scenario, random: Random) -> None:
         self.scenario = scenario
         self.random = random
+        self._ops: dict[ProgramOp, ProgramOp] = {}
         self.workers = len(scenario.online_cpus()) * scenario.tasks_per_cpu
 
     def chance(self, rate: float) -> bool:
         return self.random.random() < rate
+
+    def each_once(self, ops: list[ProgramOp]) -> tuple[ProgramOp, ...]:
+        """The same operations; of a long program, equal ones as one object, for they are few."""
+        if len(ops) < LONG_PROGRAM:
+            return tuple(ops)
+        return tuple(self._ops.setdefault(op, op) for op in ops)
 
     def own_slot(self, worker: int) -> int:
         return worker * self.scenario.slots + self.random.randrange(self.scenario.slots)
@@ -88,14 +97,15 @@ def draw(scenario: Scenario, seed: int, execution: int) -> Program:
     tasks = []
     for worker in range(drawer.workers):
         ops = _with_pressure(drawer, _with_hotplug(drawer, _with_witnesses(drawer, workload(drawer, worker))))
-        tasks.append(TaskProgram(online[worker % len(online)], tuple(ops), "worker"))
+        tasks.append(TaskProgram(online[worker % len(online)], drawer.each_once(ops), "worker"))
     for flusher in range(scenario.flushers):
-        tasks.append(TaskProgram(online[(drawer.workers - 1 - flusher) % len(online)], _flusher(drawer), "flusher"))
+        cpu = online[(drawer.workers - 1 - flusher) % len(online)]
+        tasks.append(TaskProgram(cpu, drawer.each_once(_flusher(drawer)), "flusher"))
     operations = sum(len(task.ops) for task in tasks)
     return Program(tuple(tasks), _faults(drawer, operations), _migrations(drawer, operations))
 
 
-def _flusher(drawer: _Drawer) -> tuple[ProgramOp, ...]:
+def _flusher(drawer: _Drawer) -> list[ProgramOp]:
     """vm_unmap_aliases now and then: its calls spread over the workers' run."""
     scenario = drawer.scenario
     gap = max(1, 2 * scenario.operations * POINTS_PER_OPERATION // max(1, scenario.flushes))
@@ -103,7 +113,7 @@ def _flusher(drawer: _Drawer) -> tuple[ProgramOp, ...]:
     for _ in range(scenario.flushes):
         ops.append(ProgramOp(PAUSE, 0, drawer.random.randrange(gap)))
         ops.append(ProgramOp(ALIASES))
-    return tuple(ops)
+    return ops
 
 
 def _mixed(drawer: _Drawer, worker: int) -> list[ProgramOp]:

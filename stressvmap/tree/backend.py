@@ -24,6 +24,7 @@ from stressvmap.tree.audit import Auditor
 from stressvmap.tree.decode import Decoder
 from stressvmap.tree.layout import layout_of
 from stressvmap.tree.library import ConfigView, Library, Loadable, TaskView, loadable
+from stressvmap.tree.screen import Screen
 from stressvmap.tree.version import TreeVersion
 
 WINDOW_PAGE: Final = 0x100000
@@ -233,8 +234,8 @@ def backend_for(version: TreeVersion, scenario: Scenario, runtime: TreeRuntime) 
 class TreeBackend:
     """Runs programs on a tree. `reset` loads one; `run` runs it to its end and cleans up; `journal` decodes."""
 
-    is_screened = False
-    """Whether an oracle in C has looked at each run (`flags`); else the checks look at all of them."""
+    is_screened = True
+    """An oracle in C looks at each run (`flags`)."""
 
     def __init__(self, version: TreeVersion, scenario: Scenario, runtime: TreeRuntime) -> None:
         self.version = version
@@ -246,6 +247,7 @@ class TreeBackend:
         self.window = (WINDOW_PAGE, WINDOW_PAGE + scenario.window_blocks * scenario.block_bits)
         self.auditor = Auditor(self.decoder, scenario.block_bits, self.window, bias)
         self.library.boot(_config(scenario, self.window, bias, version.points_all))
+        self.screen = Screen(self.auditor, scenario, self.window, (DIRECT_MAP_PAGE, WINDOW_PAGE))
         self.reason = ""
         self._encoded: dict[int, tuple[Program, Loadable]] = {}
         """By id() of the program, which is kept so that it stays its own: for a few programs that are run often."""
@@ -287,7 +289,7 @@ class TreeBackend:
     @property
     def flags(self) -> int:
         """What the oracle saw of the last run that the checks should look at; 0: nothing."""
-        return self.library.flags()
+        return self.screen.flags()
 
     @property
     def operations(self) -> int:

@@ -150,6 +150,9 @@ class Race:
 class Screen:
     """Screens the runs of one booted library. `flags` is asked after each run; the library's memory is as it left it.
 
+    `races_every`: data races cost as much as all else together; of so many runs one is screened for them, and a race
+    in the others is not seen.
+
     Raises HarnessError if the library was built without screening, or where C says no.
     """
 
@@ -162,19 +165,28 @@ class Screen:
         *,
         wanted: int = EVERYTHING,
         race_reports: int = RACE_REPORTS,
+        races_every: int = 1,
     ) -> None:
         self.auditor = auditor
         self.decoder: Decoder = auditor.decoder
         self.library: Library = auditor.library
-        self._names: list[str] = []
-        """Of each struct that C knows."""
+        self.scenario, self.window, self.direct_map = scenario, window, direct_map
+        self._declare()
+        self.begin(wanted=wanted, race_reports=race_reports, races_every=races_every)
+
+    def begin(self, *, wanted: int = EVERYTHING, race_reports: int = RACE_REPORTS, races_every: int = 1) -> None:
+        """Forget every race, type and lock, and go on with these settings. The library's memory is as boot or a run
+        left it.
+        """
+        self.wanted = wanted
+        self.races_every = races_every
+        self.runs = 0
         self._fields: list[tuple[str, Struct | None, int]] = []
         """(type, layout, size) of each struct that C knows."""
         self._classes: dict[str, int] = {}
         self._by_layout: dict[tuple[str, int], int] = {}
-        self._declare()
         self.decoder.begin(self.library.objects())
-        setup = self._setup(scenario, window, direct_map, wanted, race_reports)
+        setup = self._setup(race_reports)
         if self._call("sv_screen_setup", ctypes.byref(setup)):
             raise HarnessError(
                 f"{self.library.path}: screening has another ABI; build it again (stressvmap tree clean)"
@@ -183,6 +195,10 @@ class Screen:
 
     def flags(self) -> int:
         """Why Python's checks must look at the run that is over, a bit each (CHECKS_BY_BIT); 0: they need not."""
+        if self.races_every > 1:
+            has_races = self.runs % self.races_every == 0
+            self._call("sv_screen_want", self.wanted if has_races else self.wanted & ~RACE)
+        self.runs += 1
         found = int(self._screen())
         if found & UNKNOWN:
             self._learn()
@@ -209,6 +225,7 @@ class Screen:
             self._screen.restype = _u64
             for name, result, arguments in (
                 ("sv_screen_setup", ctypes.c_int, [pointer]),
+                ("sv_screen_want", None, [_u32]),
                 ("sv_screen_struct", ctypes.c_int, [pointer]),
                 ("sv_screen_type", ctypes.c_int, [_u32, _u32, _u32]),
                 ("sv_screen_global", ctypes.c_int, [_u64, _u32, _u32]),
@@ -228,14 +245,12 @@ class Screen:
 
     # -- told once ----------------------------------------------------------------------------------------
 
-    def _setup(
-        self, scenario: Scenario, window: tuple[int, int], direct_map: tuple[int, int], wanted: int, race_reports: int
-    ) -> _Setup:
-        setup = _Setup()
-        setup.abi, setup.wanted, setup.race_reports = ABI, wanted, race_reports
+    def _setup(self, race_reports: int) -> _Setup:
+        setup, scenario = _Setup(), self.scenario
+        setup.abi, setup.wanted, setup.race_reports = ABI, self.wanted, race_reports
         setup.block_bits, setup.page_shift = scenario.block_bits, self.decoder.page_shift
-        setup.window_start, setup.window_end = window
-        setup.direct_start, setup.direct_end = direct_map
+        setup.window_start, setup.window_end = self.window
+        setup.direct_start, setup.direct_end = self.direct_map
         setup.boot_events = len(self.decoder.boot_events())
         setup.lazy_bias = self.auditor.lazy_bias
         limits = scenario.limits
@@ -323,7 +338,7 @@ class Screen:
         return number
 
     def _bytes_of(self, one: Object) -> tuple[Any, Any]:
-        """Of each byte of a struct, or of an array of them: the first byte of its field, and what checks see in that."""
+        """Of each byte of a struct, or of an array of them: its field's first byte, and what checks see in that."""
         first: dict[tuple[int, str], int] = {}
         fields, roles = (_u32 * one.end)(), (ctypes.c_uint8 * one.end)()
         assert one.layout is not None

@@ -19,6 +19,7 @@ from stressvmap.kernel.struct import POISON
 from stressvmap.program import Program, ProgramOp, TaskProgram
 from stressvmap.ranges import PAGE_SHIFT
 from stressvmap.runtime.access import CHANGES, EVERYTHING, LOOKS
+from stressvmap.runtime.pairs import Pairs
 from stressvmap.runtime.runtime import DONE, Runtime
 from stressvmap.runtime.task import NEVER, BugOn, Task
 from stressvmap.scenario import Scenario
@@ -60,13 +61,15 @@ class ModelBackend:
     is_screened = False
     """No oracle: the checks look at each execution."""
 
-    def __init__(self, version: type[Vmalloc], scenario: Scenario, runtime: Runtime) -> None:
+    def __init__(self, version: type[Vmalloc], scenario: Scenario, runtime: Runtime, *, spools: bool = False) -> None:
+        """With `spools` a long execution's events go to a temporary file, and `machine.events` is their end only."""
         self.version = version
+        self.spools = spools
         self.scenario = scenario
         self.runtime = runtime
         self.operations = 0
         """Program operations carried out in this execution (skipped ones not counted)."""
-        self.starts: dict[int, list[tuple[int, int]]] = {}
+        self.starts: dict[int, Pairs] = {}
         """Of each task, where its operations began so far: points it had announced by then, and points of all."""
         self._slots: dict[int, Slot] = {}
         self._last: dict[int, Slot] = {}
@@ -150,21 +153,21 @@ class ModelBackend:
                 "seed": seed,
                 "execution": execution,
             },
-            events=self.machine.events,
+            events=self.machine.log if self.machine.log.is_spooled else self.machine.events,
         )
 
     # -- interpreting a program ---------------------------------------------------------------------------
 
     def _body(self, task_program: TaskProgram, number: int) -> Callable[[], None]:
         runtime = self.runtime
-        starts = self.starts[number] = []
+        starts = self.starts[number] = Pairs()
 
         def body() -> None:
             task = runtime.current
             for index, op in enumerate(task_program.ops):
                 task.operation = index
                 task.operation_start = runtime.own_points()
-                starts.append((task.operation_start, runtime.points))
+                starts.append(task.operation_start, runtime.points)
                 self.perform(op)
 
         return body
@@ -175,6 +178,8 @@ class ModelBackend:
         is_done: bool = self._guard(lambda: handler(op))
         if is_done:
             self.operations += 1
+        if self.spools:
+            self.machine.log.spool()
         return is_done
 
     def _call(self, entry: str, address: int, pages: int, call: Callable[[], int]) -> int:

@@ -34,6 +34,9 @@ SPARE_AREAS: Final = 64
 MASK: Final = (1 << 64) - 1
 
 
+XA_SLOTS: Final = 64
+
+
 def _scalar(offset: int, path: str, points_to: str = "") -> Field:
     return Field(offset, 8, path, points_to)
 
@@ -75,11 +78,11 @@ STRUCTS: Final = {
             [_scalar(0, "lock.raw"), *_list(8, "free")],
             [(0, "lock", "spinlock"), (8, "free", "list_head")],
         ),
-        _struct("vm_struct", [_scalar(0, "addr")]),
+        _struct("vm_struct", [_scalar(8 * n, name) for n, name in enumerate(("next", "addr", "size", "flags"))]),
         _struct("on_stack", _list(0, "purge"), [(0, "purge", "list_head")]),
         _struct("rb_node", [_scalar(0, "rb_left", "rb_node"), _scalar(8, "rb_right", "rb_node")]),
         _struct("xarray", [_scalar(0, "xa_head", "void")]),
-        _struct("xa_node", [_scalar(8 * n, f"slots[{n}]", "void") for n in range(64)], [(0, "slots", "")]),
+        _struct("xa_node", [_scalar(8 * n, f"slots[{n}]", "void") for n in range(XA_SLOTS)], [(0, "slots", "")]),
     )
 }
 ROOTS: Final = {"free_vmap_area_root": "free", "vmap_area_root": "busy", "purge_vmap_area_root": "lazy"}
@@ -151,6 +154,7 @@ class Encoded:
             self._take(GRANULE, f"spare_area_{number}")
         for name in ROOTS:
             self._take(GRANULE, name)
+        self._node = self._take(XA_SLOTS * 8, "spare_xa_node", "xa_node")
         self._place_boot(boot, first)
         self._boot_end = self._start
         self._boot_addresses = dict(self._addresses)
@@ -207,7 +211,7 @@ class Encoded:
 
     def _place_boot(self, boot: Sequence[Event], journal: Journal) -> None:
         """Queues and boot's areas are objects; what else boot makes are globals, locks by their classes' names."""
-        self._boot_memory = self._start - (SPARE_AREAS + len(ROOTS)) * GRANULE
+        self._boot_memory = self._start - (SPARE_AREAS + len(ROOTS)) * GRANULE - XA_SLOTS * 8
         locks = {event[4]: str(event[5]) for event in journal.events if event[0] in (ev.LOCK, ev.LOCK_WAIT)}
         for number, (_, _, _, _, object_id, name, _) in enumerate(boot):
             self._classes[object_id] = str(name)
@@ -335,11 +339,9 @@ class Encoded:
                 self._write(at + _offset("vmap_block", name), books.get(name, 0))
             self._write(at + _offset("vmap_block", "used_map"), (1 << books.get("used", 0)) - 1)
         xarrays = [one.offset for one in self.globals.values() if one.type == "xarray"]
-        node = self._next(64 * 8)
-        ctypes.memset(node, 0, 64 * 8)
         for slot, block in enumerate(indexed):
-            self._write(node + 8 * slot, self._addresses[block])
-        self._write(xarrays[0], node + XA_NODE if indexed else 0)
+            self._write(self._node + 8 * slot, self._addresses[block])
+        self._write(xarrays[0], self._node + XA_NODE if indexed else 0)
 
 
 def _offset(class_name: str, field: str) -> int:

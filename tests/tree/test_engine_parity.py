@@ -169,7 +169,7 @@ def in_python(runtime: ControlledRuntime, job: Job, strategy: Strategy) -> Outco
     reason = twin.run()
     told = [(events.KIND_NAMES[e[0]], e[1], e[2], str(e[5])) for e in twin.machine.events if e[1] or e[0] != 15]
     schedule = runtime.schedule
-    return Outcome(reason, schedule.choices, schedule.draws, runtime.points, told)
+    return Outcome(reason, list(schedule.choices), list(schedule.draws), runtime.points, told)
 
 
 def in_c(engine: Engine, job: Job, strategy: Strategy) -> Outcome:

@@ -17,6 +17,8 @@ from rich.table import Table
 from stressvmap.scenario import Scenario
 from stressvmap.stress.bench import figures, memory, speed
 from stressvmap.stress.bench.ratio import Ratio
+from stressvmap.stress.garbage import collect_rarely
+from stressvmap.vmalloc import versions
 
 LENGTHS = (10_000, 100_000, 1_000_000)
 LONGEST = 10_000_000
@@ -45,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stressvmap.stress.bench", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="how often each ratio is measured (default 5)")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long each side of a ratio runs (default 0.5)")
-    parser.add_argument("--longest", action="store_true", help="runs of 10,000,000 points too (2 GB, minutes)")
+    parser.add_argument("--longest", action="store_true", help="runs of 10,000,000 points too (minutes)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument(
         "--memory", type=int, metavar="N", help="instead: what N executions in one process leave behind"
@@ -53,8 +55,12 @@ def main() -> None:
     parser.add_argument(
         "--long-run", type=int, metavar="POINTS", help="instead: the memory that one execution of so many points takes"
     )
+    parser.add_argument("--strategy", default="random", metavar="S", help="of --long-run (default: random)")
     parser.add_argument(
         "--figures", type=int, metavar="N", help="instead: what each version flushes and owes, over N executions"
+    )
+    parser.add_argument(
+        "--version", action="append", metavar="V", help="of --figures: these instead of all built-in ones (repeatable)"
     )
     parser.add_argument(
         "--first-hits", type=int, metavar="SEEDS", help="instead: executions to the first violation, over SEEDS seeds"
@@ -62,19 +68,27 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     if options.figures:
-        console.print(figures.figures(options.figures))
+        console.print(figures.figures(options.figures, options.version or tuple(versions.BUILT_IN)))
     elif options.first_hits:
         console.print(figures.first_hits(options.first_hits, 200))
     elif options.memory:
         _show_memory(console, options.memory, as_json=options.json)
     elif options.long_run:
-        events, kib = memory.one_long_execution(options.long_run)
-        console.print(
-            f"{options.long_run:,} points: {events:,} events, {kib:,} KiB, {1024 * kib / events:.0f} bytes each"
-        )
+        _show_long_execution(console, memory.one_long_execution(options.long_run, options.strategy))
     else:
         lengths = (*LENGTHS, LONGEST) if options.longest else LENGTHS
         _show_speed(console, options.repeats, options.seconds, lengths, as_json=options.json)
+
+
+def _show_long_execution(console: Console, found: memory.LongExecution) -> None:
+    console.print(f"{found.points:,} points, {found.events:,} events, {found.switches:,} switches; KiB grown by then:")
+    for part, kib in (
+        ("program drawn", found.drawn_kib),
+        ("run", found.run_kib),
+        ("judged", found.judged_kib),
+        ("counted for the coverage", found.counted_kib),
+    ):
+        console.print(f"  {part:25} {kib:10,}")
 
 
 def _show_memory(console: Console, executions: int, *, as_json: bool) -> None:
@@ -89,6 +103,7 @@ def _show_memory(console: Console, executions: int, *, as_json: bool) -> None:
 
 
 def _show_speed(console: Console, repeats: int, seconds: float, lengths: tuple[int, ...], *, as_json: bool) -> None:
+    collect_rarely()  # as the processes of a run do
     if as_json:
         print(json.dumps(_speed_as_dict(repeats, seconds, lengths)))
         return

@@ -19,9 +19,9 @@ from stressvmap.vmalloc import versions
 SEED: Final = 1
 
 
-def figures(executions: int) -> Table:
+def figures(executions: int, names: Sequence[str] = tuple(versions.BUILT_IN)) -> Table:
     """Per vm_unmap_aliases call and version, what is flushed and owed, and how long the purge lock is held,
-    single-task and concurrent.
+    single-task and concurrent; and what was violated, by executions that showed it.
     """
     table = Table(title=f"per vm_unmap_aliases call, {executions} executions of each, 8-page blocks")
     for heading in (
@@ -33,6 +33,7 @@ def figures(executions: int) -> Table:
         "re-flushed",
         "double-counted blocks",
         "purge lock held (points, mean)",
+        "violations",
     ):
         table.add_column(heading, justify="left" if heading == "version" else "right")
     small = Scenario(
@@ -48,21 +49,25 @@ def figures(executions: int) -> Table:
         witness=False,
     )
     alone = replace(small, cpus=1, flushers=0, aliases_rate=0.15, operations=20)
-    for version in versions.BUILT_IN:
+    for version in names:
         for name, scenario in (("1", alone), ("4 + 1", small)):
             engine = Engine(
                 RunSpec(version=version, runtime=CONTROLLED, scenario=scenario, schedules=executions, seed=SEED), None
             )
             while not engine.is_over(0.0):
                 engine.step()
-            metrics = engine.finish().metrics
+            tally = engine.finish()
+            metrics = tally.metrics
             calls = max(1, metrics["unmap_aliases_calls"])
             held = metrics["purge_lock_hold_points_total"] / max(1, metrics["purge_lock_holds"])
             per_call = [
                 metrics[key] / calls
                 for key in ("flushed_pages", "owed_pages", "excess_pages", "reflushed_pages", "double_counted_blocks")
             ]
-            table.add_row(version, name, *(f"{value:.2f}" for value in per_call), f"{held:.1f}")
+            found = ", ".join(sorted(f"{finding.check} {finding.count}" for finding in tally.findings.values()))
+            table.add_row(
+                engine.version.NAME, name, *(f"{value:.2f}" for value in per_call), f"{held:.1f}", found or "none"
+            )
     return table
 
 
@@ -78,7 +83,7 @@ def first_hits(seeds: int, schedules: int) -> Table:
             hits: dict[str, list[int]] = {}
             for seed in range(seeds):
                 for finding in _findings(version, runtime, seed, schedules):
-                    hits.setdefault(f"{finding.check}: {finding.mechanism.split(' | ', 2)[2]}", []).append(
+                    hits.setdefault(f"{finding.check}: {finding.mechanism.split(' | ', 1)[1]}", []).append(
                         finding.first_at_schedule + 1
                     )
             for name, found in sorted(hits.items()):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether memory grows with the number of executions: many of them in one process, ending in every way there is."""
+"""Whether memory grows with the number of executions: many of them in one process, ending in every way there is; and
+with the length of one.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,14 @@ from typing import Final
 
 from greenlet import greenlet  # type: ignore[import-untyped]
 
+from stressvmap.checks.coverage import Tracer
 from stressvmap.program import ProgramOp
 from stressvmap.runtime.task import Task
 from stressvmap.scenario import Scenario
 from stressvmap.sched.controlled import ControlledRuntime
+from stressvmap.sched.portfolio import make_strategy
 from stressvmap.sched.random import RandomStrategy
+from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc import versions
@@ -151,21 +156,41 @@ def footprints(executions: int, *, endings: Sequence[str] = ENDINGS, scenario: S
     return found
 
 
-def one_long_execution(points: int) -> tuple[int, int]:
-    """The journal of one execution of `points` points, held until it is judged: its events, and by how many KiB this
-    process has grown meanwhile (less than they take, if it had memory to spare).
+@dataclass(frozen=True, slots=True)
+class LongExecution:
+    """What one execution came to, and by how many KiB this process had grown after each part of the work (less than
+    that takes, if it had memory to spare).
     """
+
+    points: int
+    events: int
+    switches: int
+    """Choices of its schedule."""
+    drawn_kib: int
+    run_kib: int
+    judged_kib: int
+    counted_kib: int
+    """With its footprint taken for the coverage: all that `stress` does with an execution."""
+
+
+def one_long_execution(points: int, strategy: str = "random") -> LongExecution:
+    """Draw a program of about `points` points, run, judge and count it, as `stress` does."""
     scenario = Scenario(operations=points // 40, flushes=points // 400, steps_max=points)
-    runtime = ControlledRuntime(RandomStrategy(SEED))
-    backend = ModelBackend(versions.load("v6.5"), scenario, runtime)
-    program = draw(scenario, SEED, 0)
-    runtime.strategy.begin(0)
-    backend.reset(program)
+    executor = Executor(versions.load("v6.5"), scenario)
+    judge, tracer, decides = Judge(), Tracer(), make_strategy(strategy, SEED)
+    executor.calibrate(decides, [draw(replace(scenario, operations=20, flushes=2), SEED, n) for n in range(20)])
     before = resident_kib()
-    backend.run()
-    after = resident_kib()
-    runtime.close()
-    return len(backend.machine.events), after - before
+    program = draw(scenario, SEED, 0)
+    drawn = resident_kib()
+    done = executor.run(program, decides)
+    ran = resident_kib()
+    judge.execution(done.journal)
+    judged = resident_kib()
+    tracer.footprint(done.journal.events)
+    counted = resident_kib()
+    executor.close()
+    grown = (drawn - before, ran - before, judged - before, counted - before)
+    return LongExecution(done.points, len(done.journal.events), len(done.schedule.choices), *grown)
 
 
 def resident_kib() -> int:

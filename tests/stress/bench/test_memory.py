@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
+import textwrap
+
+import pytest
+
 from stressvmap.stress.bench.memory import ENDINGS, footprints
 from tests.stress.runs import python
 
@@ -17,11 +21,17 @@ def test_executions_leave_nothing_behind_however_they_end() -> None:
 
 LONG_EXECUTION = """
     from stressvmap.stress.bench.memory import one_long_execution
-    print(*one_long_execution(20_000))
+    for points in (20_000, 60_000):
+        done = one_long_execution(points)
+        print(done.points, done.events, done.counted_kib)
 """
 
 
-def test_one_long_execution_holds_its_journal() -> None:
-    events, kib = map(int, python(LONG_EXECUTION).communicate()[0].split())
-    assert events > 15_000
-    assert 50 < 1024 * kib / events < 500
+def test_a_longer_execution_takes_no_more_memory_than_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In chunks that both fill several times. What may grow is the program and the schedule, some 15 bytes a point."""
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    script = f"from stressvmap.journal import log\nlog.CHUNK_EVENTS = 4096\n{textwrap.dedent(LONG_EXECUTION)}"
+    short, long = (tuple(map(int, line.split())) for line in python(script).communicate()[0].splitlines())
+    assert short[1] > 4 * 4096
+    assert long[1] > 2.5 * short[1]
+    assert long[2] * 1024 < 80 * long[0], "its journal alone would take 180 bytes a point"

@@ -182,7 +182,7 @@ static void stopped(void)
 
 /* ---------------------------------------------------------------- the pass */
 
-static void access(uint32_t number, const struct sv_event *event, struct thread *thread)
+static inline __attribute__((always_inline)) void access(uint32_t number, const struct sv_event *event, struct thread *thread)
 {
 	struct place *place = sc_place_find(event->a);
 	bool is_read = event->kind == SV_READ || event->kind == SV_READ_ONCE;
@@ -349,17 +349,26 @@ static void pass(void)
 {
 	struct thread *thread = sc_thread(0);
 	bool is_as_known = n_boot && n_boot < sc_n_events && !sc_events[n_boot - 1].task && sc_events[n_boot].task;
+	bool counts_points = sc_setup.limit_hold_points >= 0;
 	uint32_t first = is_as_known ? n_boot : 0;
 
 	for (uint32_t n = 0; first && n < n_boot_kept; n++)
 		one_event(boot_kept[n], sc_events + boot_kept[n], thread);
-	for (uint32_t number = first; number < sc_n_events; number++) {
+	for (uint32_t number = first, n = sc_n_events; number < n; number++) {
 		const struct sv_event *event = sc_events + number;
 
 		if (thread->task != event->task)
 			thread = sc_thread(event->task);
-		one_event(number, event, thread);
+		if (event->kind <= SV_ATOMIC && !counts_points)
+			access(number, event, thread);
+		else
+			one_event(number, event, thread);
 	}
+}
+
+void sv_screen_want(uint32_t wanted)
+{
+	sc_setup.wanted = wanted;
 }
 
 uint64_t sv_screen(void)

@@ -136,7 +136,7 @@ static void take(enum point kind, uint64_t number, struct thread *thread)
 
 /* ---------------------------------------------------------------- RCU */
 
-/* The end of a section comes before the end of each grace period that began meanwhile, and of those that begin later. */
+/* The end of a section comes before that of each grace period that began meanwhile, and of those that begin later. */
 static void leave_section(struct thread *thread)
 {
 	uint64_t bit = UINT64_C(1) << thread->index;

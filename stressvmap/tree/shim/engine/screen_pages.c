@@ -19,13 +19,30 @@ static uint32_t *owner_moved; /* by frame: number of its last change of owner + 
 static uint32_t *owner_run;   /* ... in this run */
 static uint32_t n_owned;      /* frames that have one */
 static bool *is_frame_owned;
-static uint64_t first_page, n_pages;
+static uint64_t first_page, n_pages, n_room;
 static uint64_t online;
 static uint32_t entry_strings[ENTRIES];
 static struct { uint64_t page; uint32_t cpu, set_at; } cached[CACHED]; /* translations in TLBs; set_at 0: unknown */
 static uint32_t n_cached;
 
 /* ---------------------------------------------------------------- pages */
+
+/* Records of an earlier setup carry another run's number, so the same memory serves again. */
+static bool make_room(uint64_t wanted)
+{
+	if (wanted <= n_room)
+		return true;
+	n_room = wanted;
+	pages = sc_map_zeroed(wanted * sizeof(*pages));
+	out_in = sc_map_zeroed(wanted * sizeof(*out_in));
+	sc_pending = sc_map_zeroed(wanted * sizeof(struct page *));
+	sc_touched = sc_map_zeroed(wanted * sizeof(struct page *));
+	matched = sc_map_zeroed(wanted * sizeof(struct page *));
+	owner_moved = sc_map_zeroed(FRAMES * sizeof(*owner_moved));
+	owner_run = sc_map_zeroed(FRAMES * sizeof(*owner_run));
+	is_frame_owned = sc_map_zeroed(FRAMES * sizeof(*is_frame_owned));
+	return pages && matched && out_in && sc_pending && sc_touched && owner_moved && owner_run && is_frame_owned;
+}
 
 bool sc_pages_reset(void)
 {
@@ -39,15 +56,7 @@ bool sc_pages_reset(void)
 		entry_strings[n] = sv_string(names[n]);
 	first_page = sc_setup.direct_start < sc_setup.window_start ? sc_setup.direct_start : sc_setup.window_start;
 	n_pages = (sc_setup.direct_end > sc_setup.window_end ? sc_setup.direct_end : sc_setup.window_end) - first_page;
-	pages = sc_map_zeroed(n_pages * sizeof(*pages));
-	out_in = sc_map_zeroed(n_pages * sizeof(*out_in));
-	sc_pending = sc_map_zeroed(n_pages * sizeof(struct page *));
-	sc_touched = sc_map_zeroed(n_pages * sizeof(struct page *));
-	matched = sc_map_zeroed(n_pages * sizeof(struct page *));
-	owner_moved = sc_map_zeroed(FRAMES * sizeof(*owner_moved));
-	owner_run = sc_map_zeroed(FRAMES * sizeof(*owner_run));
-	is_frame_owned = sc_map_zeroed(FRAMES * sizeof(*is_frame_owned));
-	return pages && matched && out_in && sc_pending && sc_touched && owner_moved && owner_run && is_frame_owned;
+	return make_room(n_pages);
 }
 
 void sc_pages_begin(void)

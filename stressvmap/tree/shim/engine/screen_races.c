@@ -94,6 +94,10 @@ static void raced(uint32_t first, uint32_t number, const struct thread *thread, 
 				.offset = element ? place->offset % element : place->offset };
 	uint32_t at, known;
 
+	if (race.where == NOWHERE) { /* a type that is not known yet: the run is flagged, the pair not remembered */
+		flag(SV_FLAG_RACE);
+		return;
+	}
 	set_side(&race, 0, first, access->call, access->locks);
 	set_side(&race, 1, number, thread->call, thread->classes);
 	put_in_order(&race);

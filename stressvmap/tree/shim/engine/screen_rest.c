@@ -84,6 +84,10 @@ static void walk_xarray(uint64_t xarray)
 		uint64_t entry = waiting[--n_waiting];
 
 		if ((entry & 3) == 2 && entry > 4096) {
+			if (!sc_object_at(entry - 2)) {
+				flag(SV_FLAG_STRAY);
+				continue;
+			}
 			for (uint32_t n = 0; n < sc_setup.xa_slot_count; n++)
 				wait_for(word_at(entry - 2 + sc_setup.xa_slots + 8 * n));
 		} else if (!(entry & 3)) {

@@ -172,7 +172,7 @@ uint32_t sc_name_of(uint32_t task); /* string number */
 /* Zeroed memory for the life of the process; the system gives it page by page as it is touched. NULL: none. */
 void *sc_map_zeroed(size_t bytes);
 
-/* ---------------------------------------------------------------- screen_layout.c: what Python told, objects, places */
+/* ---------------------------------------------------------------- screen_layout.c: objects and places */
 
 bool sc_layout_reset(void);
 void sc_layout_begin(void); /* of a run */

@@ -136,6 +136,8 @@ SV_UNSEEN void sv_area_freed(const void *area)
 			return;
 		}
 	}
+	/* Absorbed by a lazy neighbour: it is lazy as well, though no node of its own says so. */
+	sv_record(SV_TREE_INSERT, (uint64_t)va, sv_string("lazy"), 0);
 }
 
 SV_UNSEEN const char *sv_type_by_size(size_t size)
