@@ -86,6 +86,8 @@ class RunResult:
     seconds: float = 0.0
     schedules: int = 0
     """Executions run to their end."""
+    allowed_races: dict[str, int] = field(default_factory=dict)
+    """Data races that the user's own file argues for, by entry: in how many judged executions each was seen."""
     judged: int = 0
     """Those whose journals the checks looked at: all of them, but where a tree's own oracle screens."""
     flagged: int = 0
@@ -157,6 +159,7 @@ class RunResult:
             "seconds": round(self.seconds, 3),
             "schedules": self.schedules,
             "judged": self.judged,
+            "allowed_races": self.allowed_races,
             "flagged": self.flagged,
             "operations": self.operations,
             "points": self.points,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from stressvmap.checks.base import Handler, Mechanism
@@ -11,7 +10,7 @@ from stressvmap.checks.happens_before import TASK_BITS, TASK_MASK, HappensBefore
 from stressvmap.checks.list_corruption import FREE_LIST
 from stressvmap.checks.records import ApiCall
 from stressvmap.checks.state import State
-from stressvmap.checks.story import StateCheck
+from stressvmap.checks.story import StateCheck, without_index
 from stressvmap.journal.events import API_END, ATOMIC, OBJECT_FREE, READ, READ_ONCE, WORK_END, WRITE, WRITE_ONCE, Event
 from stressvmap.journal.journal import Journal
 
@@ -30,7 +29,6 @@ WORDS: Final = {
 }
 _RANK: Final = {READ: 0, READ_ONCE: 1, WRITE: 2, WRITE_ONCE: 3, ATOMIC: 4}
 _LIST_HEADS: Final = frozenset({"free", "free_list"})
-_INDEX: Final = re.compile(r"\[\d+\]")
 
 
 class Side:
@@ -270,7 +268,7 @@ class DataRace(StateCheck):
         else:
             how = f"{one.words} {_under(one.locks)} against {other.words} {_under(other.locks)}"
         class_name = target.class_name if target is not None and target.class_name else "object"
-        role = _list_role(field) if is_list else f"{class_name}.{_without_index(field)}"
+        role = _list_role(field) if is_list else f"{class_name}.{without_index(field)}"
         mechanism = Mechanism(self.NAME, (one.entry, other.entry), role, how, common)
         if mechanism in self._told:
             return
@@ -312,9 +310,4 @@ def _holding(locks: tuple[str, ...]) -> str:
 
 def _list_role(field: str) -> str:
     name = field.rsplit(".", 1)[0]
-    return FREE_LIST if name in _LIST_HEADS else f"list {_without_index(name)}"
-
-
-def _without_index(field: str) -> str:
-    """The name of an element of an array, whichever it is."""
-    return _INDEX.sub("[]", field)
+    return FREE_LIST if name in _LIST_HEADS else f"list {without_index(name)}"

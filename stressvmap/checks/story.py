@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -166,3 +167,11 @@ def access_text(kind: int) -> str:
     if kind in (WRITE, WRITE_ONCE):
         return "writes"
     return {"lock": "locks", "unlock": "unlocks"}.get(KIND_NAMES.get(kind, ""), "touches")
+
+
+def without_index(field: str) -> str:
+    """The name of an element of an array, whichever it is."""
+    return _INDEX.sub("[]", field)
+
+
+_INDEX: Final = re.compile(r"\[\d+\]")

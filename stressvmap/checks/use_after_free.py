@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.state import State
-from stressvmap.checks.story import StateCheck, access_text
+from stressvmap.checks.story import StateCheck, access_text, without_index
 from stressvmap.checks.world import ON_STACK
 from stressvmap.journal.events import (
     DEAD_ACCESS,
@@ -78,7 +78,7 @@ class UseAfterFree(StateCheck):
             _was_linked(state.journal.events, event[4], target.free_at)
             or (target.queued_at >= 0 and _was_linked(state.journal.events, event[4], target.queued_at))
         )
-        how = "still on a list when freed" if is_linked else f"{verb} {field}"
+        how = "still on a list when freed" if is_linked else f"{verb} {without_index(field)}"
         locks = () if is_linked else task.lock_classes()
         silent = "; a wrong range is read, and KASAN would be silent" if is_recycled else ""
         self.report(

@@ -61,6 +61,12 @@ KnownFile = Annotated[
     Path | None,
     typer.Option("--known", metavar="FILE", help="Of tree: versions: what they are known to break, as TOML."),
 ]
+RacesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--races", metavar="FILE", help="Of tree: versions: data races that are argued for (configs/races-*)."
+    ),
+]
 Workloads = Annotated[
     list[str] | None,
     typer.Option("--workload", metavar="NAME", help=f"Of {', '.join(WORKLOADS)} (repeatable; default: mixed)."),
@@ -107,10 +113,15 @@ def of_trees(
     points: str | None,
     compiler: str | None,
     known: Path | None,
+    races: Path | None,
 ) -> tuple[str, ...] | None:
     """The versions as given, those that are kernel trees with these options. Raises ConfigError if none is."""
     told = [("patch", str(path)) for path in patches or ()]
-    told += [(key, str(value)) for key, value in (("points", points), ("cc", compiler), ("known", known)) if value]
+    told += [
+        (key, str(value))
+        for key, value in (("points", points), ("cc", compiler), ("known", known), ("races", races))
+        if value
+    ]
     named = tuple(versions or ())
     if told and not any(is_tree(name) for name in named):
         raise ConfigError(f"--{told[0][0]}: is for kernel trees, and no --version names one (tree:PATH)")

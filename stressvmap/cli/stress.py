@@ -36,6 +36,7 @@ def stress(
     points: opt.Points = None,
     cc: opt.Compiler = None,
     known: opt.KnownFile = None,
+    races: opt.RacesFile = None,
     workload: opt.Workloads = None,
     runtime: opt.Runtime = None,
     strategy: opt.Strategy = None,
@@ -80,7 +81,7 @@ def stress(
     # long because each option is a parameter
     start_log(verbose, is_quiet=quiet)
     given = {
-        "versions": opt.of_trees(version, patch, points, cc, known),
+        "versions": opt.of_trees(version, patch, points, cc, known, races),
         "workloads": _tuple(workload),
         "runtime": runtime,
         "strategy": strategy,

@@ -220,6 +220,11 @@ def _what_was_checked(runs: Sequence[RunResult]) -> Iterator[Text]:
     repeated = sum(run.repeated for run in runs)
     if repeated and not any(run.inconclusive for run in runs):
         yield Text(f"  {counted(repeated, 'schedule')} run twice: the same journal each time")
+    flagged, judged = sum(run.flagged for run in runs), sum(run.judged for run in runs)
+    if any(run.flagged or run.judged < run.schedules for run in runs):
+        yield Text(f"  screened: {flagged:,} flagged; the checks looked at {counted(judged, 'execution')}")
+    for text, count in sorted(pair for run in runs for pair in run.allowed_races.items()):
+        yield Text(f"  allowed: the race of {text}, in {counted(count, 'execution')}")
     windows: dict[str, list[int]] = {}
     for run in runs:
         for name, (opened, entered) in run.windows.items():

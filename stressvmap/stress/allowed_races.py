@@ -60,6 +60,11 @@ class Allowed:
     """`vmap_block.free`; of an element of an array, `vmap_node.pool[].len`."""
     reason: str
 
+    @property
+    def text(self) -> str:
+        """What it is about, for a reader."""
+        return f"{' and '.join(sorted(self.functions))}, of {', '.join(sorted(self.fields))}"
+
     def covers(self, one: str, other: str, field: str) -> bool:
         """Whether it is about the race of accesses at these two places, as events have them, to that field."""
         first, second = ({place.function for place in places(side)} for side in (one, other))

@@ -20,6 +20,7 @@ from typing import Final
 
 from stressvmap.errors import HarnessError, StressVmapError
 from stressvmap.stress.engine import Engine
+from stressvmap.stress.garbage import collect_rarely
 from stressvmap.stress.messages import Beat, Failure, Message, Order
 
 BEAT_SECONDS: Final = 0.25
@@ -40,6 +41,7 @@ def main() -> None:
 def _serve(connection: Connection[Message, Order | str], order: Order) -> Message:
     try:
         engine = Engine(order.spec, order.folder, first=order.first, stride=order.stride)
+        collect_rarely()
         beats = threading.Thread(target=_beat, args=(connection, engine), daemon=True)
         beats.start()
         try:

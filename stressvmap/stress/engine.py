@@ -27,6 +27,7 @@ from stressvmap.runtime.strategy import Schedule
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.sched.threads import ThreadRuntime
 from stressvmap.stress import subject
+from stressvmap.stress.allowed_races import Allowed, allowance_of, read_allowed
 from stressvmap.stress.execution import Execution, Executor
 from stressvmap.stress.finding import finding_of
 from stressvmap.stress.judge import Judge
@@ -74,6 +75,8 @@ class Tally:
     coverage: CoverageCount = field(default_factory=CoverageCount)
     dropped: int = 0
     """Violations that were not kept, for there were FINDINGS_MAX distinct findings already."""
+    allowed: dict[str, int] = field(default_factory=dict)
+    """Data races that a file of the user's argues for, by entry: in how many judged executions."""
     judged: int = 0
     """Executions whose journals the checks have looked at: all of them, but where an oracle in the backend screens."""
     flagged: int = 0
@@ -107,6 +110,8 @@ class Tally:
         self.diverged += other.diverged
         self.first_diverged = min(filter(None, (self.first_diverged, other.first_diverged)), default=None)
         self.dropped += other.dropped
+        for text, count in other.allowed.items():
+            self.allowed[text] = self.allowed.get(text, 0) + count
 
 
 class Engine:
@@ -135,6 +140,9 @@ class Engine:
         else:
             raise ConfigError(f"runtime: {spec.runtime!r} is not one of {THREADS}, {CONTROLLED}")
         self.judge = Judge(spec.scenario.limits, spec.checks)
+        self.allowed: tuple[Allowed, ...] = ()
+        if isinstance(self.version, TreeVersion) and self.version.races is not None:
+            self.allowed = read_allowed(self.version.races)
         self.known = {known.fingerprint: known for known in self.version.known}
         self.tally = Tally()
         self.tracer = Tracer()
@@ -240,7 +248,11 @@ class Engine:
         for violation in verdict.violations:
             if violation.fingerprint not in seen:
                 seen.add(violation.fingerprint)
-                self._keep(violation, program, done, stem)
+                entry = allowance_of(violation, journal, self.allowed) if self.allowed else None
+                if entry is None:
+                    self._keep(violation, program, done, stem)
+                else:
+                    tally.allowed[entry.text] = tally.allowed.get(entry.text, 0) + 1
         if self.spec.keep_journals:
             self._save_journal(journal, stem)
         share = self.strategy.repeat_share

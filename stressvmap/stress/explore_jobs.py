@@ -18,6 +18,7 @@ from typing import Self
 
 from stressvmap.errors import HarnessError, Stalled, StressVmapError
 from stressvmap.stress.explore import Explorer, ExploreSpec, Progress, Share
+from stressvmap.stress.garbage import collect_rarely
 from stressvmap.stress.watchdog import STALL_SECONDS, Watchdog
 
 
@@ -117,6 +118,7 @@ def _serve(spec: ExploreSpec, connection: Connection, stop: Event, parent: int, 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     explorer = Explorer(spec)
+    collect_rarely()
 
     def give_up(where: str) -> None:
         """Nothing but the end of this process ends a loop."""

@@ -27,6 +27,7 @@ from stressvmap.quantity import counted
 from stressvmap.result import RunResult
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.stress import subject
+from stressvmap.stress.allowed_races import read_allowed
 from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, scenario_dict
 from stressvmap.stress.messages import Beat, Failure, Message, Order
 from stressvmap.tree.version import TreeVersion
@@ -158,6 +159,8 @@ def run(
     version = subject.load(spec.version)
     if isinstance(version, TreeVersion):
         version.built_for(spec.scenario)  # once, and its errors before any worker starts
+        if version.races is not None:
+            read_allowed(version.races)
     make_strategy(spec.strategy, spec.seed)
     if spec.execution is not None:
         jobs = 1
@@ -281,6 +284,7 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
             result.inconclusive.append("a worker process was ended at once: what it ran is lost")
     result.schedules = total.schedules
     result.judged, result.flagged = total.judged, total.flagged
+    result.allowed_races = dict(sorted(total.allowed.items()))
     result.operations = total.operations
     result.points = total.points
     result.metrics = figures(total.metrics)

@@ -32,8 +32,9 @@ PATCH: Final = "patch"
 POINTS: Final = "points"
 COMPILER: Final = "cc"
 KNOWN: Final = "known"
-_PATHS: Final = frozenset({PATCH, KNOWN})
-_EXAMPLES: Final = "patch=FILE, points=all|marked, cc=gcc|clang, known=FILE"
+RACES: Final = "races"
+_PATHS: Final = frozenset({PATCH, KNOWN, RACES})
+_EXAMPLES: Final = "patch=FILE, points=all|marked, cc=gcc|clang, known=FILE, races=FILE"
 _CHOICES: Final = {POINTS: (ALL, MARKED), COMPILER: ("gcc", "clang")}
 
 PAGE_SHIFT: Final = 12
@@ -74,7 +75,7 @@ def _split(name: str) -> tuple[str, list[tuple[str, str]]]:
     for part in filter(None, query.split("&")):
         key, _, value = part.partition("=")
         value = unquote(value)
-        if key not in (PATCH, POINTS, COMPILER, KNOWN) or not value:
+        if key not in (PATCH, POINTS, COMPILER, KNOWN, RACES) or not value:
             raise ConfigError(f"version {name!r}: {part!r} is no option; there are {_EXAMPLES}")
         if key in _CHOICES and value not in _CHOICES[key]:
             raise ConfigError(f"version {name!r}: {key} is one of {', '.join(_CHOICES[key])}, not {value!r}")
@@ -100,6 +101,8 @@ class TreeVersion:
             [Path(value) for key, value in options if key == PATCH],
             BuildOptions(cc=named.get(COMPILER, "gcc")),
         )
+        self.races = Path(named[RACES]) if RACES in named else None
+        """The file of data races that somebody has argued for, if one is named."""
         self.known = read_known(Path(named[KNOWN])) if KNOWN in named else ()
         self._plan: Plan | None = None
         self._built: dict[BuildOptions, BuiltTree] = {}

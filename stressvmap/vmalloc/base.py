@@ -111,8 +111,8 @@ class Vmalloc:
         self.ne_fit_preload_node: PerCpuPointer[VmapArea] = PerCpuPointer(machine, "ne_fit_preload_node")
         self.drain_vmap_work = Work("drain_vmap_work", self.drain_vmap_area_work)
         self.vmap_notify_list: list[Callable[[], int]] = []
-        self.shrinkers: list[Shrinker] = []
         self.vmap_init_free_space()
+        self.shrinkers = self.registered_shrinkers()
         self.vmap_initialized = True
 
     def vmap_init_trees(self) -> None:
@@ -126,8 +126,14 @@ class Vmalloc:
         self.purge_vmap_area_root = VmapTree(machine, LAZY, self.purge_vmap_area_lock)
 
     def vmap_init_free_space(self) -> None:
-        """mm/vmalloc.c:vmap_init_free_space, as if all but the window had been imported from vmlist."""
-        self.free_vmap_area_root.add_boot_space(self.VMALLOC_START, self.VMALLOC_END)
+        """mm/vmalloc.c:vmap_init_free_space: all of it, the window and what lies around, for an aligned allocation
+        passes through there.
+        """
+        self.free_vmap_area_root.add_boot_space(1, ULONG_MAX)
+
+    def registered_shrinkers(self) -> tuple[Shrinker, ...]:
+        """What vmalloc_init registers with the memory management at last: nothing as long as there are no pools."""
+        return ()
 
     def vmap_init_queues(self) -> None:
         """The queues of blocks, and the indexes of them."""

@@ -17,7 +17,6 @@ from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.vmalloc.base import (
     EBUSY,
     ENOMEM,
-    ULONG_MAX,
     VM_FLUSH_RESET_PERMS,
     get_order,
 )
@@ -51,12 +50,6 @@ class V6_1(V6_4):
         queue = VmapBlockQueue(self.machine, cpu, is_bucket=False)
         queue.free.next = queue.free.prev = queue.free
         return queue
-
-    def vmap_init_free_space(self) -> None:
-        """mm/vmalloc.c:vmap_init_free_space (v6.1): all of it, the window and what lies around, for an aligned
-        allocation passes through there.
-        """
-        self.free_vmap_area_root.add_boot_space(1, ULONG_MAX)
 
     def audit_blocks(self) -> None:
         """The free lists, then the one index."""

@@ -59,12 +59,9 @@ class VmapNodes(V6_5):
         self.vmap_zone_size = VMAP_ZONE_PAGES * PAGE_SIZE if self.nr_vmap_nodes > 1 else 1
         self.vmap_nodes = [VmapNode(self.machine, id, self.purge_vmap_node) for id in range(self.nr_vmap_nodes)]
 
-    def vmap_init_free_space(self) -> None:
-        """mm/vmalloc.c:vmap_init_free_space (v6.12): all of it, the window and what lies around, for an aligned
-        allocation passes through there. vmalloc_init registers the shrinker after that.
-        """
-        self.free_vmap_area_root.add_boot_space(1, ULONG_MAX)
-        self.shrinkers.append(Shrinker("vmap-node", self.vmap_node_shrink_count, self.vmap_node_shrink_scan))
+    def registered_shrinkers(self) -> tuple[Shrinker, ...]:
+        """The one that gives back what lies in the pools."""
+        return (Shrinker("vmap-node", self.vmap_node_shrink_count, self.vmap_node_shrink_scan),)
 
     # -- nodes and pools ----------------------------------------------------------------------------------
 

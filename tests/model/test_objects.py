@@ -124,7 +124,7 @@ def test_an_area_that_lives_on_in_the_free_tree_is_told_from_one_that_went_back_
     absorbed = purged_under_a_walker(WalksDyingBlocks)
     recycled = scripted(
         WalksDyingBlocks,
-        on(0, map_(0, 4), PAUSE, unmap(0), PAUSE, ALIASES),
+        on(0, map_(2, 8), map_(0, 4), PAUSE, unmap(0), PAUSE, ALIASES),
         on(1, map_(1, 4), PAUSE, ALIASES),
         script=[
             Run(1, until_pause),

@@ -25,9 +25,9 @@ GOLDEN_EXECUTION = 4
 GOLDEN = {
     "v6.1": "d00fe1632d1249c435006eef82421524e6a4f2c7732400225439151b0a776fa5",
     "rfc-3of3-on-v6.1": "153fd8f1727795472dd59df1dde7d3c4a64ede5537ef0ae3a3f0f6d708e5f9f1",
-    "v6.4": "6ed09233cd507deda9c24de155e2dd6423cad3fb6a99ac63fa1184993dc446a1",
-    "rfc-3of3": "9d4fb32a40791bc6279bb88982faf4b2c9e6149d215293958665f278068c4dfd",
-    "v6.5": "24ed2555d7646dd97acf5c07529c81ab1dc006ce00b0bdf49d727e231569da59",
+    "v6.4": "ac54b4110b7aaae77ab3605e1dbbe1c50e9f3282bfe54e2750920990ec24238e",
+    "rfc-3of3": "fcbfe367ffcd3978bf811d51de06da74b873c0e14c76526ab0a89285e7ffc169",
+    "v6.5": "95c83379a72039d822d6222bba8206a1dd8d3b78e052911b40d48e959a550813",
     "v6.12": "9988d4e01b0be19d16100194a6c288057a07f57652345f780287dd4a723698d8",
 }
 """SHA-256 of the journal of that execution.
@@ -38,13 +38,13 @@ test prints, in the commit that causes it, and say so in its message. They are t
 """
 
 GOLDEN_BY_STRATEGY = {
-    "random": "2b73a4de252251338abec44b289b82637cb13d53d99065e81a9cb2be2b00c8da",
-    "sticky": "bb0675b89fca1eff63e9a1fd0e622f89845ff254cc819ff68b5702ccef16a11e",
-    "pct:3": "6d8ba84427d2cf995f80a89bf385defc8d8c1b5cf039a52490cf3ad64d9c154e",
-    "switch-points": "0556803e72c52089f14534a7417e88a8f274192895b097efab34120375a5025e",
-    "pos": "469bbe12859e77832e06f41a72cbdfb38393e04eddf2c600d7e76b0e5ad5013d",
-    "surw": "83afa8b6dd72113c1d2f0a21536d92704bc51fb3e60741d8435db9b9e28527c4",
-    "round-robin": "814e5fe88e3022cd44824eb8fb8a9bd4dd1b3534f27485297aaba11605bf9628",
+    "random": "e0abef2371128ee9d799a6b1c92d6bae573c3602dc865273c86971678985a7d9",
+    "sticky": "67f4bf4e09b03eee1cd4a13e4892832aa8271a20f93f1a5453dd1c349e20cd25",
+    "pct:3": "738a01d2a3bf6120230165796b0ab18f5558a5ec517c9aff91be0960dc55a16e",
+    "switch-points": "aa1ea7600676dc8c6f06b590ead86f2a3ec2a77ea020d51d21d8a7b8e6034812",
+    "pos": "d25563de2c433bf9adab989fc9c037b6cdd30c5e88e878a967fba663bade4f9a",
+    "surw": "540b834dfa34aa1b7a36a5c676ebe50dfa8ca505c70e1cfa0d6dc724fb93c38d",
+    "round-robin": "c37e0eea1f35c157746ebf108e175055b100c6b6ebebac856633b2a51de94c8e",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 

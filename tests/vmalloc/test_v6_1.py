@@ -28,22 +28,6 @@ def test_the_rfc_changes_nothing_about_that() -> None:
     assert ours.fingerprints("stale-after-unmap-aliases") == theirs.fingerprints("stale-after-unmap-aliases")
 
 
-def test_a_hole_that_fits_a_block_exactly_is_taken_where_it_merges_with_the_space_below_the_window() -> None:
-    """An aligned search asks for size + align - 1 on its way down. All address space was free at boot, so the hole at
-    the window's start is the end of a huge one; of the window alone it is 8 pages, and passed over.
-    """
-    holed = (map_(0, 8), map_(1, 8), map_(2, 8), unmap(0), ALIASES, map_(3, 1))
-    assert alone(V6_1, *holed).returned("vm_map_ram")[3:] == [0]
-    assert alone(V6_4, *holed).returned("vm_map_ram")[3:] == [24]
-
-
-def test_nothing_outside_the_window_is_ever_handed_out() -> None:
-    outcome = alone(V6_1, map_(0, 8), map_(1, 8), map_(2, 8), unmap(0), map_(3, 16), window_blocks=2)
-    assert outcome.returned("vm_map_ram") == [0, 8, -1, -1]
-    out = [event for event in outcome.events(ev.SPACE_OUT)]
-    assert all(WINDOW <= event[4] < event[6] <= WINDOW + 16 for event in out)
-
-
 def test_all_blocks_are_in_one_xarray() -> None:
     outcome = alone(V6_1, map_(0, 4), map_(1, 4), map_(2, 4), map_(3, 4), map_(4, 4))
     assert len({event[4] for event in outcome.events(ev.XA_STORE)}) == 1

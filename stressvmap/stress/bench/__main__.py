@@ -17,6 +17,7 @@ from rich.table import Table
 from stressvmap.scenario import Scenario
 from stressvmap.stress.bench import figures, memory, speed
 from stressvmap.stress.bench.ratio import Ratio
+from stressvmap.stress.garbage import collect_rarely
 from stressvmap.vmalloc import versions
 
 LENGTHS = (10_000, 100_000, 1_000_000)
@@ -102,6 +103,7 @@ def _show_memory(console: Console, executions: int, *, as_json: bool) -> None:
 
 
 def _show_speed(console: Console, repeats: int, seconds: float, lengths: tuple[int, ...], *, as_json: bool) -> None:
+    collect_rarely()  # as the processes of a run do
     if as_json:
         print(json.dumps(_speed_as_dict(repeats, seconds, lengths)))
         return
