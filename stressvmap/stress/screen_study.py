@@ -140,10 +140,11 @@ class Trial:
         for execution in executions:
             program = draw(self.scenario, self.seed, execution)
             seen = self.executor.run_unseen(program, self.strategy, execution=execution)
+            flags = self.executor.backend.flags
             done = self.executor.look(seen.reason, self.seed, execution)
             fired = {one.check: one.mechanism.text() for one in judge.execution(done.journal).violations}
             counts.events += len(done.journal.events)
-            counts.compare(f"{self.scenario.workload} {execution}", seen.flags, fired)
+            counts.compare(f"{self.scenario.workload} {execution}", flags, fired)
 
     def shares(self, executions: range, choice: Choice) -> tuple[float, int]:
         """Screen only; seconds that it took, and events."""

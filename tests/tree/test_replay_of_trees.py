@@ -45,7 +45,7 @@ def found(version: str, check: str, scenario: Scenario, is_candidate: Callable[[
     for number in range(EXECUTIONS_MAX):
         program = draw(scenario, 1, number)
         screened = executor.run_unseen(program, strategy, execution=number)
-        if is_candidate(screened.flags):
+        if is_candidate(executor.backend.flags):
             done: Execution = executor.look(screened.reason, 1, number)
             for violation in judge(done.journal)[0].violations:
                 if violation.check == check:
