@@ -36,7 +36,9 @@ COMMAND: Final = "explore"
 MACHINE: Final = Scenario(cpus=1, window_blocks=8, migration_rate=0.0, fault_rate=0.0, witness=False)
 """The machine of a program that brings none; it gets as many CPUs as the program names."""
 
-Version = Annotated[str | None, typer.Option(metavar="V", help="A version, or ./file.py:ClassName (default: v6.5).")]
+Version = Annotated[
+    str | None, typer.Option(metavar="V", help="A version, ./file.py:ClassName or tree:PATH (default: v6.5).")
+]
 Ops = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help="The program: tasks separated by |, operations by ; (see the examples)."),
@@ -63,6 +65,11 @@ STALLED_STATUS: Final = 4
 
 def explore(
     version: Version = None,
+    patch: opt.Patches = None,
+    points: opt.Points = None,
+    cc: opt.Compiler = None,
+    known: opt.KnownFile = None,
+    races: opt.RacesFile = None,
     ops: Ops = None,
     program: ProgramFile = None,
     workload: Workload = None,
@@ -96,6 +103,8 @@ def explore(
         stressvmap explore --version v6.5 --ops "map 0 4; unmap 0 | map 1 4; unmap 1 | aliases"
     Example: at most two preemptions; stop and go on as you like
         stressvmap explore --ops "map 0 8; unmap 0 | aliases" --preemptions 2 --state run.json
+    Example: a kernel tree's own C, with a patch applied
+        stressvmap explore --version tree:~/linux --patch my.patch --points marked --ops "map 0 4; unmap 0 | aliases"
     Example: a program that the workload fill-block draws
         stressvmap explore --version v6.4 --workload fill-block --cpus 2 --operations 2 --seed 3
     """
@@ -120,8 +129,10 @@ def explore(
     elif saved is None or cpus is not None:
         scenario = replace(scenario, cpus=cpus or 1 + max((task.cpu for task in what.tasks), default=0))
     _require_cpus(what, scenario)
+    given_version = version or (saved.version if saved is not None else "v6.5")
+    named = (opt.of_trees([given_version], patch, points, cc, known, races) or (given_version,))[0]
     spec = ExploreSpec(
-        version=version or (saved.version if saved is not None else "v6.5"),
+        version=named,
         scenario=scenario,
         program=what,
         preemptions=preemptions,

@@ -25,7 +25,7 @@ def render_explored(
     yield _headline(result)
     yield Text(f"  program:  {program_text(program)}")
     yield Text(f"  machine:  {_machine(result)}")
-    yield Text(f"  method:   {_method(preemptions)}")
+    yield Text(f"  method:   {_method(preemptions, is_caching=_is_caching(result))}")
     for finding in sorted(result.findings, key=lambda found: (found.known, found.check, found.fingerprint)):
         yield Text()
         yield from _finding(finding, result, schedules.get(finding.fingerprint))
@@ -52,6 +52,14 @@ def covered(result: RunResult) -> str:
     by_bound = [f"{told[name]:,} with {name.split('_')[1]}" for name in told if name.startswith("preemptions_")]
     seconds = f"{result.seconds:.1f} s"
     deadlocks = counted(told["deadlocks"], "deadlock")
+    if "states" in told:
+        ends = f" ({', '.join(by_bound)} preemptions)" if by_bound else ""
+        return (
+            f"{counted(told['states'], 'state')}, gone on with once each; {counted(complete, 'execution')} run to "
+            f"their end{ends}, {cut:,} cut where they came to a state that was known; "
+            f"{counted(told['classes'], 'Mazurkiewicz trace')}, one execution of each screened, "
+            f"{told['judged']:,} of these judged; {deadlocks}, {seconds}"
+        )
     if by_bound:
         return (
             f"{counted(complete, 'schedule')} run to their end ({', '.join(by_bound)} preemptions), "
@@ -87,7 +95,16 @@ def _machine(result: RunResult) -> str:
     )
 
 
-def _method(preemptions: int | None) -> str:
+def _is_caching(result: RunResult) -> bool:
+    return "states" in result.coverage
+
+
+def _method(preemptions: int | None, *, is_caching: bool) -> str:
+    if is_caching:
+        bound = (
+            "no bound" if preemptions is None else f"every schedule with at most {counted(preemptions, 'preemption')}"
+        )
+        return f"depth-first with happens-before caching, {bound}: one execution of each Mazurkiewicz trace judged"
     if preemptions is None:
         return "source-DPOR with sleep sets, no bound: one execution of each Mazurkiewicz trace"
     return f"depth-first, every schedule with at most {counted(preemptions, 'preemption')}"
@@ -102,8 +119,12 @@ def _finding(finding: Finding, result: RunResult, schedule: Path | None) -> Iter
     else:
         line.append("NEW: the version does not declare it", style="bold red")
     yield line
-    complete = int(result.coverage["complete_executions"])
-    yield Text(f"    seen in {finding.count:,} of {counted(complete, 'complete execution')}")
+    if _is_caching(result):
+        classes = int(result.coverage["classes"])
+        yield Text(f"    seen in {finding.count:,} of {counted(classes, 'Mazurkiewicz trace')}")
+    else:
+        complete = int(result.coverage["complete_executions"])
+        yield Text(f"    seen in {finding.count:,} of {counted(complete, 'complete execution')}")
     yield from story(finding.message)
     yield Text(f"    mechanism:   {finding.mechanism} [{finding.fingerprint}]")
     if schedule is not None:

@@ -17,12 +17,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from stressvmap.errors import ConfigError
 from stressvmap.quantity import counted
 from stressvmap.result import RunResult
 from stressvmap.sched.search import Decision
 from stressvmap.stress.campaign_state import CampaignState, Junction, read_state, write_state
-from stressvmap.stress.explore import BOUNDED, Coverage, Explorer, ExploreSpec, Progress, Share
+from stressvmap.stress.explore import BOUNDED, DPOR, Coverage, ExploreSpec, Progress, Share
 from stressvmap.stress.explore_jobs import Crew
+from stressvmap.stress.explore_tree import TreeExplorer, explorer_of
 from stressvmap.stress.watchdog import STALL_SECONDS
 
 SLICE_SECONDS = 1.0
@@ -56,11 +58,16 @@ class Campaign:
         """Several processes: how long one may make no step. One process is watched by whoever runs it."""
         self.should_stop = should_stop
         self.on_progress = on_progress
-        self.explorer = Explorer(spec)
+        self.explorer = explorer_of(spec)
+        if isinstance(self.explorer, TreeExplorer) and jobs > 1:
+            raise ConfigError(f"--jobs {jobs}: a tree is explored by one process, which knows what was seen")
         saved = read_state(state_path, spec, self.explorer.digest) if state_path is not None else None
         self.is_resumed = saved is not None
         self.state = saved or CampaignState()
         self.explorer.runtime.contended.update(self.state.contended)
+        self.explorer.know(self.state.coverage, self.state.seen)
+        self._is_begun = False
+        """A share was: what the explorer has seen is of this sitting."""
         self.is_stopped = False
         """By the user."""
         self._deadline = float("inf")
@@ -93,6 +100,7 @@ class Campaign:
         now = time.monotonic()
         self.state.seconds = self._seconds_before + now - self._began
         if self.state_path is not None:
+            self.state.seen = self.explorer.seen() if self._is_begun else self.state.seen
             write_state(self.state, self.spec, self.explorer.digest, self.state_path)
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - now
@@ -101,7 +109,7 @@ class Campaign:
         """The exploration as a run's result."""
         state, spec = self.state, self.spec
         coverage = state.coverage
-        is_bounded = spec.mode == BOUNDED
+        is_bounded = spec.preemptions is not None
         result = RunResult(
             command="explore",
             version=self.explorer.version.NAME,
@@ -129,12 +137,20 @@ class Campaign:
             "complete_executions": coverage.complete,
             "cut_executions": coverage.cut,
             "deadlocks": coverage.deadlocks,
-            "classes": len(coverage.classes) if is_bounded else coverage.complete,
+            "classes": coverage.complete if spec.mode == DPOR else len(coverage.classes),
+            **self._of_a_tree(),
             **{f"preemptions_{bound}": count for bound, count in sorted(coverage.by_bound.items())},
         }
         result.metrics = {"flush_calls": coverage.flush_calls, "unmap_aliases_calls": coverage.aliases_calls}
+        result.allowed_races = dict(sorted(coverage.allowed.items()))
         result.inconclusive = self._reservations()
         return result
+
+    def _of_a_tree(self) -> dict[str, int]:
+        coverage = self.state.coverage
+        if not isinstance(self.explorer, TreeExplorer):
+            return {}
+        return {"states": coverage.states, "judged": coverage.judged}
 
     @property
     def is_complete(self) -> bool:
@@ -165,6 +181,7 @@ class Campaign:
         while self._more():
             share = state.pending[0]
             explorer.begin(share)
+            self._is_begun = True
             while True:
                 progress = explorer.go_on(self._slice(), self._must_halt)
                 self._take(state.pending.pop(0), progress)
@@ -249,7 +266,7 @@ class Campaign:
 
     def _first_shares(self) -> list[Share]:
         state = self.state
-        if self.jobs == 1:
+        if self.jobs == 1 or isinstance(self.explorer, TreeExplorer):
             return [Share(bound=state.bound)]
         if self.spec.mode == BOUNDED:
             coverage, shares = self.explorer.split(state.bound)

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64decode, b64encode
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from stressvmap.errors import ConfigError
 from stressvmap.result import Finding
 from stressvmap.sched.search import Decision
-from stressvmap.stress.explore import Coverage, ExploreSpec, Share, spec_dict
+from stressvmap.stress.explore import COUNTS, Coverage, ExploreSpec, Share, spec_dict
 from stressvmap.stress.schedule_file import parse
 from stressvmap.version import __version__
 
 KIND: Final = "stressvmap-explore-state"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 BYTES_MAX: Final = 1 << 30
 
 
@@ -50,6 +51,8 @@ class CampaignState:
     junctions: dict[tuple[int, ...], Junction] = field(default_factory=dict)
     """By the tasks that lead there."""
     coverage: Coverage = field(default_factory=Coverage)
+    seen: bytes = b""
+    """Of a tree: states of the first pending share that need not be gone on with, 8 bytes each; when it was written."""
     seconds: float = 0.0
     """Of all sittings."""
 
@@ -76,13 +79,15 @@ def write_state(state: CampaignState, spec: ExploreSpec, version_digest: str, pa
             for path, junction in state.junctions.items()
         ],
         "coverage": {
-            **{name: getattr(coverage, name) for name in _COUNTS},
+            **{name: getattr(coverage, name) for name in COUNTS},
             "by_bound": sorted(coverage.by_bound.items()),
             "classes": sorted(coverage.classes),
             "findings": [asdict(finding) for finding in coverage.findings.values()],
             "schedules": {key: json.loads(saved.to_json()) for key, saved in coverage.schedules.items()},
+            "allowed": coverage.allowed,
             "not_run": coverage.not_run,
         },
+        "seen": b64encode(state.seen).decode(),
         "seconds": round(state.seconds, 3),
     }
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -146,12 +151,10 @@ _DIFFERS: Final = {
 """What a state may have been written for that this is not; the first that differs is told."""
 
 
-_COUNTS: Final = tuple(item.name for item in fields(Coverage) if item.type == "int")
-
-
 def _share_dict(share: Share) -> dict[str, Any]:
     stack = [[d.chosen, d.draws, d.done, d.backtrack] for d in share.stack]
-    return {"stack": stack, "base": share.base, "bound": share.bound}
+    told = {"stack": stack, "base": share.base, "bound": share.bound}
+    return {**told, "decisions": share.decisions, "learned": share.learned}
 
 
 def _share_of(data: dict[str, Any]) -> Share:
@@ -159,7 +162,7 @@ def _share_of(data: dict[str, Any]) -> Share:
         Decision(int(chosen), [[int(n), int(value)] for n, value in draws], _ints(done), _ints(backtrack))
         for chosen, draws, done, backtrack in data["stack"]
     ]
-    return Share(stack, int(data["base"]), int(data["bound"]))
+    return Share(stack, int(data["base"]), int(data["bound"]), _ints(data["decisions"]), _ints(data["learned"]))
 
 
 def _ints(values: list[Any]) -> list[int]:
@@ -169,7 +172,7 @@ def _ints(values: list[Any]) -> list[int]:
 def _state_of(data: dict[str, Any], path: Path) -> CampaignState:
     told = data["coverage"]
     coverage = Coverage()
-    for name in _COUNTS:
+    for name in COUNTS:
         setattr(coverage, name, int(told[name]))
     coverage.by_bound = {int(bound): int(count) for bound, count in told["by_bound"]}
     coverage.classes = set(_ints(told["classes"]))
@@ -178,6 +181,7 @@ def _state_of(data: dict[str, Any], path: Path) -> CampaignState:
         key: parse(json.dumps(saved).encode(), f"--state {path}: schedule {key}")
         for key, saved in told["schedules"].items()
     }
+    coverage.allowed = {str(text): int(count) for text, count in told["allowed"].items()}
     coverage.not_run = {str(name): str(why) for name, why in told["not_run"].items()}
     return CampaignState(
         pending=[_share_of(share) for share in data["pending"]],
@@ -190,5 +194,6 @@ def _state_of(data: dict[str, Any], path: Path) -> CampaignState:
             for way, enabled, asleep, asked in data["junctions"]
         },
         coverage=coverage,
+        seen=b64decode(data["seen"]),
         seconds=float(data["seconds"]),
     )

@@ -8,12 +8,11 @@ exploration is the share with an empty stack.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.errors import ConfigError, HarnessError
-from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.result import Finding
 from stressvmap.runtime.runtime import DEADLOCK, STEPS_MAX
@@ -23,16 +22,20 @@ from stressvmap.sched.dpor import SourceDpor
 from stressvmap.sched.exploring import CUT, HALTED, ExploringRuntime
 from stressvmap.sched.search import Decision, Search
 from stressvmap.stress.accesses import JournalAccesses
+from stressvmap.stress.allowed_races import Allowed, allowance_of, read_allowed
 from stressvmap.stress.execution import Execution
 from stressvmap.stress.finding import finding_of
 from stressvmap.stress.judge import Judge
-from stressvmap.stress.replay import saved_from
+from stressvmap.stress.replay import Runner, saved_from
 from stressvmap.stress.schedule_file import SavedSchedule
+from stressvmap.tree.version import TreeVersion, is_tree
 from stressvmap.vmalloc import versions
 from stressvmap.vmalloc.backend import CLEANUP_TASK, ModelBackend
 
 DPOR: Final = "source-dpor"
 BOUNDED: Final = "preemption-bounded"
+CACHING: Final = "happens-before-caching"
+BOUNDED_CACHING: Final = "preemption-bounded-caching"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +46,14 @@ class ExploreSpec:
     scenario: Scenario
     program: Program
     preemptions: int | None = None
-    """All schedules with at most so many preemptions; None: all Mazurkiewicz traces, by source-DPOR."""
+    """All schedules with at most so many preemptions; None: all Mazurkiewicz traces."""
     checks: tuple[str, ...] = ()
 
     @property
     def mode(self) -> str:
         """By its name."""
+        if is_tree(self.version):
+            return CACHING if self.preemptions is None else BOUNDED_CACHING
         return DPOR if self.preemptions is None else BOUNDED
 
     def validate(self) -> None:
@@ -73,6 +78,10 @@ class Share:
     base: int = 0
     bound: int = 0
     """Of a bounded one: the bound at hand."""
+    decisions: list[int] = field(default_factory=list)
+    """Of a tree's, instead of `stack`: as the engine tells them."""
+    learned: list[int] = field(default_factory=list)
+    """Of a tree's: what its search found out of who shares what."""
 
 
 @dataclass(slots=True)
@@ -86,6 +95,8 @@ class Coverage:
     deadlocks: int = 0
     gave_up: int = 0
     """Executions that reached steps_max: then nothing is complete."""
+    states: int = 0
+    """Of a tree: beginnings of executions that were told apart, and gone on with once."""
     operations: int = 0
     points: int = 0
     flush_calls: int = 0
@@ -93,18 +104,22 @@ class Coverage:
     by_bound: dict[int, int] = field(default_factory=dict)
     """Bounded: executions with just so many preemptions."""
     classes: set[int] = field(default_factory=set)
-    """Bounded: hashes of the Mazurkiewicz traces seen. By source-DPOR each complete execution is one."""
+    """Hashes of the Mazurkiewicz traces seen. By source-DPOR each complete execution is one, and there are none."""
     findings: dict[str, Finding] = field(default_factory=dict)
     """By fingerprint. `first_at_schedule` is its number among the executions of its share."""
     schedules: dict[str, SavedSchedule] = field(default_factory=dict)
     """By fingerprint: the first execution that showed it."""
+    judged: int = 0
+    """Of a tree: executions that the checks have looked at. Of the others screening says that they need not."""
+    allowed: dict[str, int] = field(default_factory=dict)
+    """Data races that a file of the user's argues for, by entry: in how many judged executions."""
     not_run: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Coverage) -> None:
         """Add what another share came to; a finding of both keeps this one's schedule."""
         for finding in other.findings.values():
             finding.first_at_schedule += self.executions
-        for name in ("complete", "cut", "deadlocks", "gave_up", "operations", "points", "flush_calls", "aliases_calls"):
+        for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for bound, executions in other.by_bound.items():
             self.by_bound[bound] = self.by_bound.get(bound, 0) + executions
@@ -116,12 +131,18 @@ class Coverage:
                 self.schedules[fingerprint] = other.schedules[fingerprint]
             else:
                 mine.count += finding.count
+        for text, count in other.allowed.items():
+            self.allowed[text] = self.allowed.get(text, 0) + count
         self.not_run.update(other.not_run)
 
     @property
     def executions(self) -> int:
         """All that were run and count."""
         return self.complete + self.cut + self.gave_up
+
+
+COUNTS: Final = tuple(item.name for item in fields(Coverage) if item.type == "int")
+"""What is added up over executions and shares."""
 
 
 @dataclass(slots=True)
@@ -154,13 +175,19 @@ class Explorer:
         self.backend = ModelBackend(self.version, spec.scenario, self.runtime)
         self.backend.reset(spec.program)
         self.tasks = [task.id for task in self.runtime.tasks if task.id != CLEANUP_TASK]
-        self.judge = Judge(None, spec.checks)
-        self.known = {known.fingerprint: known for known in self.version.known}
+        self.reckoner = Reckoner(spec, self)
         self.digest = versions.digest(self.version)
         self._share = Share()
         self._search: Search = SourceDpor(self.tasks)
         self._coverage = Coverage()
         self.is_running = False
+
+    def know(self, coverage: Coverage, seen: bytes) -> None:
+        """What another sitting has seen: these searches see nothing twice, and need not know."""
+
+    def seen(self) -> bytes:
+        """What another sitting should know: nothing."""
+        return b""
 
     def begin(self, share: Share) -> None:
         """Take on a share. Raises ConfigError if its decisions cannot be carried out."""
@@ -265,17 +292,40 @@ class Explorer:
             coverage.complete += 1
             coverage.deadlocks += reason == DEADLOCK
         journal = self.backend.journal(execution=coverage.executions)
+        runtime = self.runtime
+        self.reckoner.take(
+            coverage, Execution(reason, journal, runtime.schedule, runtime.points, self.backend.operations)
+        )
+
+
+class Reckoner:
+    """Judges executions, and adds what they come to to a coverage."""
+
+    def __init__(self, spec: ExploreSpec, runner: Runner) -> None:
+        self.spec = spec
+        self.runner = runner
+        self.judge = Judge(None, spec.checks)
+        self.known = {known.fingerprint: known for known in runner.version.known}
+        self.allowed: tuple[Allowed, ...] = ()
+        if isinstance(runner.version, TreeVersion) and runner.version.races is not None:
+            self.allowed = read_allowed(runner.version.races)
+
+    def take(self, coverage: Coverage, done: Execution) -> None:
+        """Judge an execution. Findings are counted by executions taken in."""
         self.judge.state.reset_metrics()
-        verdict = self.judge.execution(journal)
+        verdict = self.judge.execution(done.journal)
         metrics = self.judge.metrics()
         coverage.flush_calls += metrics.get("flush_calls", 0)
         coverage.aliases_calls += metrics.get("unmap_aliases_calls", 0)
         coverage.not_run.update(verdict.not_run)
         for violation in {violation.fingerprint: violation for violation in reversed(verdict.violations)}.values():
-            self._keep(violation, journal, reason)
+            entry = allowance_of(violation, done.journal, self.allowed) if self.allowed else None
+            if entry is None:
+                self._keep(coverage, violation, done)
+            else:
+                coverage.allowed[entry.text] = coverage.allowed.get(entry.text, 0) + 1
 
-    def _keep(self, violation: Violation, journal: Journal, reason: str) -> None:
-        coverage = self._coverage
+    def _keep(self, coverage: Coverage, violation: Violation, done: Execution) -> None:
         mine = coverage.findings.get(violation.fingerprint)
         if mine is not None:
             mine.count += 1
@@ -283,10 +333,8 @@ class Explorer:
         finding = finding_of(violation, self.known, coverage.executions)
         finding.program = self.spec.program.as_dict()
         coverage.findings[violation.fingerprint] = finding
-        runtime = self.runtime
-        done = Execution(reason, journal, runtime.schedule, runtime.points, self.backend.operations)
         coverage.schedules[violation.fingerprint] = saved_from(
-            self, self.spec.program, done, violation, version=self.spec.version, strategy=self.spec.mode
+            self.runner, self.spec.program, done, violation, version=self.spec.version, strategy=self.spec.mode
         )
 
 

@@ -109,6 +109,16 @@ class ConfigView(ctypes.Structure):
     ]
 
 
+class SearchCounts(ctypes.Structure):
+    """struct sv_search_counts."""
+
+    NAMES: ClassVar = ("complete", "cut", "deadlocks", "gave_up", "points", "states")
+    _fields_: ClassVar = [(name, ctypes.c_uint64) for name in NAMES]
+
+
+SEARCH_OVER, SEARCH_PAUSED, SEARCH_NEW, SEARCH_NEWS, _SEARCH_FAILED = range(5)
+"""enum sv_search_outcome."""
+
 DecideFn = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int)
 DrawFn = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint32)
 
@@ -157,6 +167,17 @@ class Library:
         declare("sv_base", u64)
         declare("sv_arena_base", u64)
         declare("sv_stacks_base", u64)
+        declare("sv_search_begin", ctypes.c_int, ctypes.c_int32, pointer, u64, ctypes.c_int)
+        declare("sv_search_go", ctypes.c_int, u64, u64)
+        declare("sv_search_know", None, pointer, u64)
+        declare("sv_search_class", u64)
+        declare("sv_search_reason", ctypes.c_int)
+        declare("sv_search_counts", None, ctypes.POINTER(SearchCounts))
+        declare("sv_search_stack", _U64P, _U64P)
+        declare("sv_search_seen", pointer, _U64P)
+        declare("sv_search_see", None, ctypes.c_char_p, u64)
+        declare("sv_search_learned", _U64P, _U64P)
+        declare("sv_search_learn", None, pointer, u64)
 
     def _declare(self, name: str, result: Any, *arguments: Any) -> None:
         try:
@@ -316,6 +337,69 @@ class Library:
         own, total = _U64P(), _U64P()
         count = self.dll.sv_starts(task, ctypes.byref(own), ctypes.byref(total))
         return list(zip(own[:count], total[:count], strict=True))
+
+    # -- a search -----------------------------------------------------------------------------------------
+
+    def search(self, bound: int | None, stack: Sequence[int] = (), *, returns_every: bool = False) -> None:
+        """Begin to explore the program of the last `load`, from decisions on that `search_stack` told."""
+        words = (ctypes.c_uint64 * len(stack))(*stack)
+        if self.dll.sv_search_begin(-1 if bound is None else bound, words, len(stack), int(returns_every)):
+            raise HarnessError((self.dll.sv_error() or b"").decode())
+
+    def search_on(self, executions: int, milliseconds: int) -> int:
+        """Go on: one of SEARCH_OVER, SEARCH_PAUSED, SEARCH_NEW, SEARCH_NEWS."""
+        outcome = int(self.dll.sv_search_go(executions, milliseconds))
+        if outcome == _SEARCH_FAILED:
+            raise HarnessError((self.dll.sv_error() or b"").decode())
+        return outcome
+
+    def search_know(self, classes: Sequence[int]) -> None:
+        """These classes are not new, and no others are known."""
+        self.dll.sv_search_know((ctypes.c_uint64 * len(classes))(*classes), len(classes))
+
+    def search_class(self) -> int:
+        """Class of the last execution; 0: it was cut."""
+        return int(self.dll.sv_search_class())
+
+    def search_reason(self) -> str:
+        """Why the last execution ended."""
+        return REASONS[self.dll.sv_search_reason()]
+
+    def search_counts(self) -> SearchCounts:
+        """Of the search since it began."""
+        counts = SearchCounts()
+        self.dll.sv_search_counts(ctypes.byref(counts))
+        return counts
+
+    def search_stack(self) -> list[int]:
+        """The decisions that the next execution begins with: numbers that mean something to the engine."""
+        count = ctypes.c_uint64()
+        words = self.dll.sv_search_stack(ctypes.byref(count))
+        if not words:
+            raise HarnessError("no memory for the stack of a search")
+        return list(words[: count.value])
+
+    def search_seen(self) -> bytes:
+        """The states that were seen, 8 bytes each."""
+        count = ctypes.c_uint64()
+        states = self.dll.sv_search_seen(ctypes.byref(count))
+        if not states:
+            raise HarnessError("no memory for the states of a search")
+        return ctypes.string_at(states, 8 * count.value)
+
+    def search_see(self, states: bytes) -> None:
+        """After `search`: that these were seen, too."""
+        self.dll.sv_search_see(states, len(states) // 8)
+
+    def search_learned(self) -> list[int]:
+        """What searches of this program have learned: numbers that mean something to the engine."""
+        count = ctypes.c_uint64()
+        facts = self.dll.sv_search_learned(ctypes.byref(count))
+        return list(facts[: count.value])
+
+    def search_learn(self, facts: Sequence[int]) -> None:
+        """Know this from the start, and nothing else."""
+        self.dll.sv_search_learn((ctypes.c_uint64 * len(facts))(*facts), len(facts))
 
     # -- memory of the code under test --------------------------------------------------------------------
 

@@ -165,6 +165,7 @@ bool sv_cpu_down(int cpu)
 {
 	int to = another_online(cpu);
 
+	sv_note(SV_EVERYTHING, 0, SV_CHANGES);
 	if (cpu >= sv_nr_cpu_ids || !sv_cpu_online[cpu] || to < 0)
 		return false;
 	if (sv_pinned_on(cpu) || sv_interrupt_on(cpu) || sv_has_interrupts_pending(cpu))
@@ -181,6 +182,7 @@ bool sv_cpu_down(int cpu)
 
 bool sv_cpu_up(int cpu)
 {
+	sv_note(SV_EVERYTHING, 0, SV_CHANGES);
 	if (cpu >= sv_nr_cpu_ids || sv_cpu_online[cpu] || !sv_cpu_possible[cpu])
 		return false;
 	sv_cpu_online[cpu] = 1;

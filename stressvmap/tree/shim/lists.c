@@ -21,6 +21,10 @@ static bool is_no_list(const struct list_head *node)
 bool sv_before_add(struct list_head *new, struct list_head *prev, struct list_head *next)
 {
 	SV_SITE();
+	if (!is_no_list(prev))
+		sv_note(SV_MEMORY, (uint64_t)&prev->next, SV_LOOKS);
+	if (!is_no_list(next))
+		sv_note(SV_MEMORY, (uint64_t)&next->prev, SV_LOOKS);
 	if (is_no_list(prev) || prev->next != next)
 		sv_record(SV_LIST_CORRUPT, (uint64_t)new, 0, (uint64_t)prev);
 	else if (next->prev != prev || new == prev || new == next)
@@ -38,6 +42,10 @@ bool sv_before_delete(struct list_head *entry)
 	struct list_head *prev = entry->prev, *next = entry->next;
 
 	SV_SITE();
+	if (!is_no_list(prev))
+		sv_note(SV_MEMORY, (uint64_t)&prev->next, SV_LOOKS);
+	if (!is_no_list(next))
+		sv_note(SV_MEMORY, (uint64_t)&next->prev, SV_LOOKS);
 	if (is_no_list(prev) || prev->next != entry)
 		sv_record(SV_LIST_CORRUPT, (uint64_t)entry, 0, is_no_list(prev) ? 0 : (uint64_t)prev);
 	else if (is_no_list(next) || next->prev != entry)

@@ -6,6 +6,7 @@ void sv_lock_init(struct sv_lock *lock)
 {
 	*lock = (struct sv_lock)SV_UNLOCKED;
 	sv_mark_written(lock, sizeof(*lock));
+	sv_note(SV_MEMORY, (uint64_t)lock, SV_CHANGES);
 }
 
 /* One that was zeroed and never initialised works, as it does without CONFIG_DEBUG_SPINLOCK. */
@@ -60,6 +61,8 @@ static void release(struct sv_lock *lock, uint32_t lock_class)
 		owner->held--;
 	lock->owner = NULL;
 	waiter = lock->waiters;
+	if (waiter)
+		sv_note(SV_WAITERS, (uint64_t)lock, SV_CHANGES);
 	lock->waiters = NULL;
 	while (waiter) {
 		struct sv_waiter *next = waiter->next;
@@ -168,6 +171,7 @@ int sv_mutex_trylock(struct sv_lock *lock, struct sv_name *name)
 
 int sv_lock_is_held(const struct sv_lock *lock)
 {
+	sv_note(SV_MEMORY, (uint64_t)lock, SV_LOOKS);
 	return lock->owner != NULL;
 }
 
@@ -178,6 +182,7 @@ int sv_lock_is_held_by_me(const struct sv_lock *lock)
 
 int sv_lock_is_contended(const struct sv_lock *lock)
 {
+	sv_note(SV_WAITERS, (uint64_t)lock, SV_LOOKS);
 	return lock->waiters != NULL;
 }
 

@@ -61,7 +61,10 @@ static pte_t *entry_of(uint64_t page)
 
 unsigned long sv_pte_at(uint64_t page)
 {
-	return sv_is_in_window(page) ? entry_of(page)->sv : 0;
+	if (!sv_is_in_window(page))
+		return 0;
+	sv_note(SV_MEMORY, (uint64_t)entry_of(page), SV_LOOKS);
+	return entry_of(page)->sv;
 }
 
 static struct walk *walk_of_this_task(void)
@@ -150,6 +153,7 @@ void sv_pte_set(unsigned long address, pte_t *pte, pte_t value)
 	SV_SITE();
 	walk_of_this_task()->maps = 0;
 	sv_log(&used, (address >> PAGE_SHIFT) - sv_config.window_start);
+	sv_note(SV_MEMORY, (uint64_t)pte, SV_CHANGES);
 	*pte = value;
 	sv_record(SV_PTE_SET, address >> PAGE_SHIFT, (uint32_t)value.sv - 1, 0);
 }
@@ -161,8 +165,10 @@ pte_t sv_pte_get_and_clear(unsigned long address, pte_t *pte)
 	pte_t before = { 0 };
 
 	SV_SITE();
+	sv_note(SV_MEMORY, (uint64_t)pte, SV_LOOKS);
 	if (pte->sv) {
 		sv_point(SV_PTE_CLEAR, -page, pte_field());
+		sv_note(SV_MEMORY, (uint64_t)pte, SV_CHANGES);
 		before = *pte;
 		pte->sv = 0;
 		if (before.sv)

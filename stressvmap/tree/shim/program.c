@@ -63,6 +63,7 @@ static void free_vmalloc(const struct slot *slot)
 /* Two tasks may fill one slot at a time: the second mapping goes again. */
 static void put(uint32_t number, const struct slot *filled)
 {
+	sv_note(SV_SLOT, number, SV_LOOKS);
 	if (slots[number].address) {
 		if (filled->is_vmalloc)
 			free_vmalloc(filled);
@@ -78,6 +79,7 @@ static void put(uint32_t number, const struct slot *filled)
 
 static bool take(uint32_t number, bool is_vmalloc, struct slot *taken)
 {
+	sv_note(SV_SLOT, number, SV_LOOKS);
 	if (!slots[number].address || slots[number].is_vmalloc != is_vmalloc)
 		return false;
 	*taken = last[number] = slots[number];
@@ -90,6 +92,7 @@ static bool do_map(const struct sv_op *op)
 {
 	struct slot slot = { .pages = op->pages };
 
+	sv_note(SV_SLOT, op->slot, SV_LOOKS);
 	if (slots[op->slot].address)
 		return false;
 	if ((frames_used + op->pages) * sizeof(*frames) > FRAMES_BYTES)
@@ -123,6 +126,7 @@ static bool do_vmalloc(const struct sv_op *op, bool wants_reset)
 	const char *entry = wants_reset ? "vmalloc_reset" : "vmalloc";
 	struct slot slot = { .pages = op->pages, .is_vmalloc = true, .wants_reset = wants_reset };
 
+	sv_note(SV_SLOT, op->slot, SV_LOOKS);
 	if (slots[op->slot].address)
 		return false;
 	begin_call(entry, 0, op->pages);
@@ -150,6 +154,7 @@ static bool do_atomic_vfree(const struct sv_op *op)
 {
 	struct slot slot;
 
+	sv_note(SV_SLOT, op->slot, SV_LOOKS);
 	if (slots[op->slot].wants_reset || !take(op->slot, true, &slot))
 		return false;
 	begin_call("vfree_atomic", slot.address, slot.pages);
@@ -168,10 +173,11 @@ static bool do_aliases(void)
 	return true;
 }
 
-static bool read_pages(const struct slot *slot)
+static bool read_pages(uint32_t number, const struct slot *slot)
 {
 	uint64_t first = slot->address >> PAGE_SHIFT;
 
+	sv_note(SV_SLOT, number, SV_LOOKS);
 	if (!slot->address)
 		return false;
 	for (uint64_t page = first; page < first + slot->pages; page++)
@@ -212,9 +218,9 @@ bool sv_perform(const struct sv_op *op)
 	case SV_OP_ALIASES:
 		return do_aliases();
 	case SV_OP_TOUCH:
-		return read_pages(&slots[op->slot]);
+		return read_pages(op->slot, &slots[op->slot]);
 	case SV_OP_PROBE:
-		return read_pages(&last[op->slot]);
+		return read_pages(op->slot, &last[op->slot]);
 	case SV_OP_MIGRATE:
 		return do_migrate((int)op->pages);
 	case SV_OP_OFFLINE:

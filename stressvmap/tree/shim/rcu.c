@@ -37,6 +37,7 @@ static void free_object(void *object)
 
 bool sv_is_rcu_idle(void)
 {
+	sv_note(SV_CALLBACKS, 0, SV_LOOKS);
 	return served == queued;
 }
 
@@ -65,6 +66,7 @@ static void leave(struct sv_task *task)
 {
 	for (uint32_t i = 0; i < reader_count; i++) {
 		if (readers[i].task == task) {
+			sv_note(SV_CALLBACKS, 0, SV_CHANGES);
 			readers[i] = readers[--reader_count];
 			settle();
 			return;
@@ -85,9 +87,14 @@ static void after_readers(const struct callback *callback)
 {
 	if (queued == CALLBACKS)
 		sv_bug("more RCU callbacks in a run than there is room for");
-	for (int32_t i = 0; i < sv_task_count; i++)
-		if (sv_tasks[i]->rcu_depth > 0 || sv_tasks[i]->preempt_count > 0)
+	for (int32_t i = 0; i < sv_task_count; i++) {
+		bool is_reader = sv_tasks[i]->rcu_depth > 0 || sv_tasks[i]->preempt_count > 0;
+
+		sv_note(SV_READER, (uint64_t)sv_tasks[i]->id, is_reader ? SV_FINDS : SV_LOOKS);
+		if (is_reader)
 			note_reader(sv_tasks[i]);
+	}
+	sv_note(SV_CALLBACKS, 0, SV_CHANGES);
 	callbacks[queued++] = *callback;
 	settle();
 }
@@ -160,7 +167,14 @@ void sv_synchronize_rcu(void)
 	task->blocked_owner = rcu_task->id;
 	while (!is_over)
 		sv_park();
+	sv_note(SV_CALLBACKS, 0, SV_LOOKS);
 	sv_record(SV_RCU_WAIT_OVER, callback.number, task->blocked_class, 0);
+}
+
+static bool has_ready(void)
+{
+	sv_note(SV_CALLBACKS, 0, SV_LOOKS);
+	return served < ready;
 }
 
 /* The readers that a synchronize_rcu of `task` waits for: up to `limit` task ids; how many there are. */
@@ -178,13 +192,14 @@ int sv_awaited_readers(const struct sv_task *task, int32_t *ids, int limit)
 
 static void serve(void *unused)
 {
-	while (served < ready) {
+	while (has_ready()) {
 		struct callback *callback;
 
 		sv_current->pc = 0; /* in no kernel function */
 		sv_point(SV_KFREE_RCU, 0, sv_string("callback"));
 		if (served == ready)
 			return;
+		sv_note(SV_CALLBACKS, 0, SV_CHANGES);
 		callback = &callbacks[served++];
 		switch (callback->what) {
 		case FREE_OBJECT:

@@ -86,9 +86,12 @@ struct list_head *seq_list_start(struct list_head *head, loff_t at)
 {
 	struct list_head *node;
 
-	for (node = READ_ONCE(head->next); node != head; node = READ_ONCE(node->next))
+	sv_note(SV_MEMORY, (uint64_t)&head->next, SV_LOOKS);
+	for (node = READ_ONCE(head->next); node != head; node = READ_ONCE(node->next)) {
 		if (at-- == 0)
 			return node;
+		sv_note(SV_MEMORY, (uint64_t)&node->next, SV_LOOKS);
+	}
 	return NULL;
 }
 
@@ -96,6 +99,7 @@ struct list_head *seq_list_next(void *item, struct list_head *head, loff_t *at)
 {
 	struct list_head *next = READ_ONCE(((struct list_head *)item)->next);
 
+	sv_note(SV_MEMORY, (uint64_t)&((struct list_head *)item)->next, SV_LOOKS);
 	++*at;
 	return next == head ? NULL : next;
 }

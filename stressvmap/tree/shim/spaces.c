@@ -50,8 +50,10 @@ void sv_space_taken(uint64_t start, uint64_t end, bool is_block)
 
 void sv_space_unlinked(uint64_t start, uint64_t end)
 {
-	if (sv_is_in_window(start))
-		out[start - sv_config.window_start] &= ~IS_BUSY;
+	if (!sv_is_in_window(start))
+		return;
+	sv_note(SV_SPACE, start, SV_CHANGES);
+	out[start - sv_config.window_start] &= ~IS_BUSY;
 }
 
 static uint64_t clip(uint64_t page)
@@ -64,9 +66,11 @@ static uint64_t clip(uint64_t page)
 bool sv_is_any_space_out(uint64_t start, uint64_t end)
 {
 	end = clip(end);
-	for (uint64_t page = clip(start); page < end; page++)
+	for (uint64_t page = clip(start); page < end; page++) {
+		sv_note(SV_SPACE, page, SV_LOOKS);
 		if (out[page - sv_config.window_start])
 			return true;
+	}
 	return false;
 }
 

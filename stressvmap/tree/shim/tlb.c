@@ -133,13 +133,19 @@ void sv_flush_tlb_kernel_range(unsigned long start, unsigned long end)
 	sv_preempt_enable();
 }
 
+static bool has_requests(int cpu)
+{
+	sv_note(SV_REQUESTS, (uint64_t)cpu, SV_LOOKS);
+	return requests[cpu] != NULL;
+}
+
 /* Body of a CPU's interrupt pseudo-task: handle what other CPUs asked for. */
 static void serve_interrupts(void *argument)
 {
 	int cpu = (int)(long)argument;
 	struct sv_task *task = sv_current;
 
-	while (requests[cpu]) {
+	while (has_requests(cpu)) {
 		struct flush *flush;
 
 		sv_pin(task);
@@ -147,7 +153,9 @@ static void serve_interrupts(void *argument)
 		sv_point(SV_TLB_INVALIDATE, 0, sv_string("tlb"));
 		flush = requests[cpu]->flush;
 		requests[cpu] = requests[cpu]->next;
+		sv_note(SV_REQUESTS, (uint64_t)cpu, SV_CHANGES);
 		invalidate(cpu, flush->first, flush->last);
+		sv_note(SV_ANSWERS, (uint64_t)flush->initiator->id, SV_ADDS);
 		flush->unanswered--;
 		task->preempt_count--;
 		sv_unpin(task);

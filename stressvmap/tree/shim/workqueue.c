@@ -90,6 +90,7 @@ bool sv_queue_work(int cpu, struct work_struct *work)
 	SV_SITE();
 	sv_point(SV_WORK_QUEUE, 0, name);
 	sv_touch(SV_WORK_QUEUE, work, name);
+	sv_note(SV_WORKS, 0, SV_CHANGES);
 	if (work->is_pending)
 		return false;
 	work->is_pending = true;
@@ -112,11 +113,18 @@ static const struct sv_task *runner_of(const struct work_struct *work)
 	return NULL;
 }
 
+static bool is_busy(const struct work_struct *work)
+{
+	sv_note(SV_WORKS, 0, SV_LOOKS);
+	return work->is_pending || runner_of(work);
+}
+
 /* Take the first queued work that does not run off the queue. */
 static struct work_struct *next_work(void)
 {
 	struct work_struct *before = NULL, *work = first;
 
+	sv_note(SV_WORKS, 0, SV_CHANGES);
 	while (work && runner_of(work)) {
 		before = work;
 		work = work->next;
@@ -159,11 +167,13 @@ static void serve(void *argument)
 		sv_current->pc = 0; /* in no kernel function */
 		sv_point(SV_WORK_BEGIN, 0, name);
 		sv_touch(SV_WORK_BEGIN, work, name);
+		sv_note(SV_WORKS, 0, SV_CHANGES);
 		work->is_pending = false;
 		sv_record(SV_WORK_BEGIN, 0, name, 0);
 		work->func(work);
 		sv_current->pc = 0;
 		sv_record(SV_WORK_END, 0, name, 0);
+		sv_note(SV_WORKS, 0, SV_CHANGES);
 		running[n] = NULL;
 		wake_flushers(work);
 	}
@@ -179,7 +189,7 @@ bool sv_flush_work(struct work_struct *work)
 	sv_might_sleep("flush_work");
 	sv_point(SV_WORK_FLUSHED, 0, name);
 	sv_touch(SV_WORK_FLUSHED, work, name);
-	while (work->is_pending || runner_of(work)) {
+	while (is_busy(work)) {
 		struct sv_waiter waiter = { .next = work->flushers, .task = sv_current };
 		const struct sv_task *runner = runner_of(work);
 

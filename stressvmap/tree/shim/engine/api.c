@@ -142,7 +142,7 @@ int sv_boot(const struct sv_config *config)
 
 /* ---------------------------------------------------------------- load and run */
 
-static void reset(void)
+void sv_begin_run(void)
 {
 	put_back_snapshot();
 	sv_is_bare = is_bare_next;
@@ -157,6 +157,8 @@ static void reset(void)
 	sv_fill();
 	sv_program_spawn();
 	sv_migrations_arm();
+	if (sv_is_ordered)
+		sv_order_reset();
 }
 
 int sv_load(const struct sv_program_task *tasks, uint32_t n_tasks, const struct sv_op *ops,
@@ -169,7 +171,8 @@ int sv_load(const struct sv_program_task *tasks, uint32_t n_tasks, const struct 
 	if (error[0] || !sv_program_keep(tasks, n_tasks, ops) ||
 	    !sv_faults_keep(faults, n_faults, migrations, n_migrations))
 		return -1;
-	reset();
+	sv_search_end();
+	sv_begin_run();
 	is_loaded = true;
 	return 0;
 }
@@ -181,6 +184,17 @@ static int first_online(void)
 	while (!sv_cpu_online[cpu])
 		cpu++;
 	return cpu;
+}
+
+void sv_end_run(int *reason)
+{
+	if (*reason == SV_DONE) {
+		sv_spawn(CLEANUP_TASK, "cleanup", first_online(), sv_clean_up, NULL, false, false);
+		*reason = sv_run_tasks();
+	}
+	sv_in_task = 0;
+	sv_fill();
+	sv_record_stop(*reason);
 }
 
 int sv_run(void)
@@ -195,13 +209,7 @@ int sv_run(void)
 		return SV_INTERRUPTED;
 	is_loaded = false;
 	reason = sv_run_tasks();
-	if (reason == SV_DONE) {
-		sv_spawn(CLEANUP_TASK, "cleanup", first_online(), sv_clean_up, NULL, false, false);
-		reason = sv_run_tasks();
-	}
-	sv_in_task = 0;
-	sv_fill();
-	sv_record_stop(reason);
+	sv_end_run(&reason);
 	return reason;
 }
 
@@ -246,7 +254,7 @@ uint64_t sv_engine_bench(uint64_t n, uint64_t seed, uint32_t switches)
 	uint64_t points = 0, length = 1000;
 
 	for (uint64_t i = 0; i < n; i++) {
-		reset();
+		sv_begin_run();
 		is_loaded = true;
 		sv_plan_random(&seed, length, switches);
 		sv_run();

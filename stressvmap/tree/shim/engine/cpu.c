@@ -47,6 +47,8 @@ void sv_pin(struct sv_task *task)
 		interrupted_by[task->cpu] = task;
 	else
 		pinned_by[task->cpu] = task;
+	if (!task->is_interrupt)
+		sv_note(SV_CPU, (uint64_t)task->cpu, SV_CHANGES);
 	task->is_pinned = 1;
 	if (sv_ready_count[task->cpu] > 1)
 		sv_refresh(task->cpu);
@@ -68,6 +70,7 @@ void sv_unpin(struct sv_task *task)
 void sv_disable_irqs(int cpu)
 {
 	irqs_off[cpu] = 1;
+	sv_note(SV_CPU, (uint64_t)cpu | SV_IRQS_OFF, SV_CHANGES);
 	sv_refresh(cpu);
 }
 

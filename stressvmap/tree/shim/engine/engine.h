@@ -206,6 +206,43 @@ struct sv_object {
 	uint16_t alloc_task, free_task;
 };
 
+/* ---------------------------------------------------------------- what an exploration must know */
+
+/*
+ * What tasks share besides what the journal names: order.c. A kind of its own in the journal, which only a search
+ * keeps; no reader of journals sees one.
+ */
+#define SV_NOTE 0x7fff
+enum sv_thing {
+	SV_MEMORY,    /* by address */
+	SV_WAITERS,   /* whether anybody waits for a lock, by its address */
+	SV_WORKS,     /* queued and running works, and who is idle */
+	SV_CALLBACKS, /* of RCU */
+	SV_READER,    /* whether the task of that id is an RCU reader */
+	SV_SLOT,      /* of the program */
+	SV_REQUESTS,  /* to a CPU's interrupt */
+	SV_ANSWERS,   /* to a flush, by the id of the task that waits for them */
+	SV_SPACE,     /* whether address space is out, by page */
+	SV_CPU,	      /* taken, by its number: who is there cannot run; SV_IRQS_OFF of it: its interrupt cannot */
+	SV_EVERYTHING, /* all that any task does, and who keeps which CPU */
+	SV_THINGS
+};
+#define SV_IRQS_OFF 0x10000
+enum sv_use {
+	SV_LOOKS,
+	SV_ADDS, /* in an order that does not matter */
+	SV_CHANGES,
+	SV_FINDS /* of SV_READER: looks, and it is one */
+};
+extern bool sv_is_ordered; /* somebody wants to know */
+void sv_note_use(enum sv_thing thing, uint64_t which, enum sv_use use);
+
+static inline void sv_note(enum sv_thing thing, uint64_t which, enum sv_use use)
+{
+	if (sv_is_ordered)
+		sv_note_use(thing, which, use);
+}
+
 /* ---------------------------------------------------------------- boot and run: what the shim supplies */
 
 void sv_shim_boot(void); /* runs as task 0 before the snapshot: per-CPU data, vmalloc_init, pseudo-tasks */
@@ -277,6 +314,17 @@ typedef int64_t (*sv_draw_fn)(uint32_t n);
 struct sv_step { uint32_t rank; uint32_t points; };
 struct sv_choice { uint32_t task; uint32_t points; };
 
+/* A search (search.c): what came of a call of sv_search_go. */
+enum sv_search_outcome {
+	SV_SEARCH_OVER,	  /* all was explored */
+	SV_SEARCH_PAUSED, /* as many executions as were asked for, or the time is over */
+	SV_SEARCH_NEW,	  /* the last execution is the first of its class: its journal and choices are there */
+	SV_SEARCH_NEWS,	  /* what was explored rests on an assumption that is wrong: begin again, knowing no class */
+	SV_SEARCH_FAILED, /* see sv_error */
+	SV_SEARCH_ON	  /* of one execution: on to the next */
+};
+struct sv_search_counts { uint64_t complete, cut, deadlocks, gave_up, points, states; };
+
 /*
  * Once; 0, or -1 with sv_error(). Installs handlers of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGVTALRM, which hand
  * on what is not theirs: the library must stay loaded, and what else handles these be installed before.
@@ -319,6 +367,31 @@ SV_EXPORT uint64_t sv_base(void);
 /* Where the heap and the tasks' stacks lie: at fixed addresses in the first library of a process alone. */
 SV_EXPORT uint64_t sv_arena_base(void);
 SV_EXPORT uint64_t sv_stacks_base(void);
+/*
+ * Explore the program of the last sv_load, with at most so many preemptions, or any number (negative); from the decisions
+ * on that sv_search_stack told, if there are any. `returns_every`: SV_SEARCH_NEW after each execution that is complete. An
+ * sv_load ends it. 0, or -1 with sv_error().
+ */
+SV_EXPORT int sv_search_begin(int32_t preemption_bound, const uint64_t *stack, uint64_t n_words, int returns_every);
+SV_EXPORT int sv_search_go(uint64_t executions, uint64_t milliseconds);
+SV_EXPORT void sv_search_end(void);
+/* The classes that are not new, instead of those known so far. */
+SV_EXPORT void sv_search_know(const uint64_t *known, uint64_t n);
+SV_EXPORT uint64_t sv_search_class(void); /* of the last execution; 0: it was cut */
+SV_EXPORT int sv_search_reason(void);	  /* why it ended: enum sv_reason */
+/* Of this search; less than before if it has begun again by itself. */
+SV_EXPORT void sv_search_counts(struct sv_search_counts *told);
+/* The states that were seen, and that these were, too, after sv_search_begin. */
+SV_EXPORT const uint64_t *sv_search_seen(uint64_t *n);
+SV_EXPORT void sv_search_see(const uint64_t *states, uint64_t n);
+/* The decisions that the next execution begins with; its words mean something to the engine. NULL: no memory. */
+SV_EXPORT const uint64_t *sv_search_stack(uint64_t *n_words);
+/*
+ * What searches have learned of who shares what; and that this is known, and nothing else, before the next begins.
+ * It is of one program.
+ */
+SV_EXPORT const uint64_t *sv_search_learned(uint64_t *n);
+SV_EXPORT void sv_search_learn(const uint64_t *facts, uint64_t n);
 /* End the running run at its next point as SV_INTERRUPTED; from any thread, or a signal handler. */
 SV_EXPORT void sv_request_stop(void);
 /* From the next sv_load on callbacks return at once, nothing is recorded, and tasks run to their end or until they

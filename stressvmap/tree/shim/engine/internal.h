@@ -43,6 +43,8 @@ void sv_journal_keep_boot(void); /* what was recorded so far begins the journal 
 void sv_journal_reset(bool keeps);
 struct sv_event *sv_more_events(void);
 void sv_fill_slowly(struct sv_event *event);
+/* A search has no more use for its notes: they go, for the readers of journals. */
+void sv_drop_notes(void);
 /* The write that was told of last has not happened: it hit a bad address. */
 void sv_unwrite(void);
 
@@ -187,6 +189,44 @@ bool sv_faults_keep(const struct sv_fault *faults, uint32_t n_faults, const stru
 		    uint32_t n_migrations);
 void sv_migrations_arm(void);
 
+/* ---------------------------------------------------------------- order.c, search.c */
+
+bool sv_order_begin(void);
+void sv_order_reset(void);
+void sv_order_fold(void); /* take in what was recorded since */
+uint64_t sv_order_state(bool with_occupancy);
+bool sv_order_has_news(void); /* a lock came to those that are looked at for contention */
+uint32_t sv_order_contended(const uint64_t **locks); /* those, relative to sv_base(); one of 0: all */
+void sv_order_contend(uint64_t lock);
+void sv_order_forget(void); /* of these */
+bool sv_order_is_full(void);  /* more was used than is kept apart: the numbers mean nothing */
+uint32_t sv_size_at(uint64_t address); /* of the object there */
+uint64_t sv_name_at(uint64_t address); /* its id and the place in it */
+const struct sv_task *sv_owner_of_stack(uint64_t address); /* NULL: it is on none */
+
+/* sharing.c */
+#define SV_LIBRARY_MOST (UINT64_C(1) << 32) /* no library is larger */
+bool sv_sharing_begin(void);
+bool sv_sharing_has_news(void);
+/* Whether the step that `task` is about to take concerns nobody else, as far as is known. */
+bool sv_is_step_private(const struct sv_task *task);
+void sv_sharing_step(const struct sv_task *task, bool is_private); /* it is taken: what it uses is watched */
+void sv_sharing_pause(void);
+void sv_sharing_memory(uint64_t address, int task, bool is_change);
+void sv_sharing_thing(uint64_t key, int task, bool is_change);
+void sv_sharing_all(void);
+/* `task` runs where a step that changes that thing keeps it from running. */
+void sv_sharing_presence(uint64_t key, int task);
+
+extern bool sv_is_searching;
+/* The task to run next, or NULL; `task` ran last. */
+struct sv_task *sv_search_choose(struct sv_task *task, uint64_t *points);
+
+SV_INLINE bool sv_is_on_heap(uint64_t address)
+{
+	return address - sv_arena < sv_arena_used;
+}
+
 /* ---------------------------------------------------------------- crash.c */
 
 extern volatile int sv_in_task; /* a task's code runs, not the hub or Python */
@@ -204,6 +244,9 @@ _Noreturn void sv_land(enum sv_landing how); /* in the hub, from a signal handle
 bool sv_program_keep(const struct sv_program_task *tasks, uint32_t n_tasks, const struct sv_op *ops);
 void sv_program_spawn(void);
 void sv_program_reset(void);
+/* A run of the program that is loaded: from the machine as it was after boot; the clean-up, and its end. */
+void sv_begin_run(void);
+void sv_end_run(int *reason);
 void sv_set_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 uint64_t sv_mix(uint64_t *state); /* the next of a sequence of pseudo-random numbers (splitmix64) */
 

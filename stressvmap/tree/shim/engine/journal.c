@@ -116,6 +116,16 @@ void sv_record_for(const void *task, int kind, uint64_t a, uint32_t b, uint64_t 
 	sv_append(task, kind, 0, a, b, c);
 }
 
+void sv_drop_notes(void)
+{
+	struct sv_event *to = event_at(0);
+
+	for (const struct sv_event *from = to; from < sv_next_event; from++)
+		if (from->kind != SV_NOTE)
+			*to++ = *from;
+	sv_next_event = to;
+}
+
 const struct sv_event *sv_events(uint64_t *n)
 {
 	*n = is_kept ? (uint64_t)(sv_next_event - event_at(0)) : 0;

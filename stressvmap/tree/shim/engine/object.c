@@ -140,6 +140,20 @@ bool sv_is_object(const void *address)
 	return object && !object->is_dead;
 }
 
+uint32_t sv_size_at(uint64_t address)
+{
+	const struct sv_object *object = object_at(address);
+
+	return object ? object->size : 1;
+}
+
+uint64_t sv_name_at(uint64_t address)
+{
+	const struct sv_object *object = object_at(address);
+
+	return object ? (uint64_t)object->id << 28 | (address - object->address) : 0;
+}
+
 /* ---------------------------------------------------------------- the shadow */
 
 /* Set or clear the bits of [from, to), offsets into the arena. */

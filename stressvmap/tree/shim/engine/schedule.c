@@ -211,6 +211,8 @@ static struct sv_task *decide_by_callback(int why, uint64_t *points)
 
 static struct sv_task *decide_now(struct sv_task *task, int why, uint64_t *points)
 {
+	if (sv_is_searching)
+		return sv_search_choose(task, points);
 	if (decide)
 		return decide_by_callback(why, points);
 	return walk.n_ranks ? decide_by_walk(task, why, points) : decide_by_plan(task, points);

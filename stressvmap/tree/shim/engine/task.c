@@ -146,6 +146,14 @@ void sv_load_stack_bounds(const struct sv_task *task)
 	sv_own_stack_size = sv_is_bare ? UINTPTR_MAX : SV_STACK_BYTES;
 }
 
+const struct sv_task *sv_owner_of_stack(uint64_t address)
+{
+	for (int32_t i = 0; i < sv_task_count; i++)
+		if (address >= (uint64_t)sv_tasks[i]->stack_low && address < (uint64_t)sv_tasks[i]->stack_high)
+			return sv_tasks[i];
+	return NULL;
+}
+
 void sv_prepare_stack(struct sv_task *task)
 {
 	char *low = (char *)sv_stack_used[task->number] - SPARE_BYTES;
