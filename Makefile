@@ -12,7 +12,7 @@ OUT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help stress soak million test trees test-tree lint bench strategies replay-check shrink-study search-study explore-check mutants lock clean
+.PHONY: help stress soak million test trees test-tree lint bench strategies replay-check shrink-study search-study explore-check screen-check replay-check-trees tree-mutants tree-hits tree-neutral tree-figures bench-tree mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,29 @@ trees: $(READY) ## fetch kernel sources for the tests by apt, into the cache (29
 test-tree: $(READY) ## run the tests that need kernel trees; says so, and passes, where none can be had
 	@$(BIN)/stressvmap tree fetch || { status=$$?; test $$status = 2 || test $$status = 4; } \
 		&& $(BIN)/python -m pytest -q -n 2 --dist worksteal -m trees -rs $(ARGS)
+
+screen-check: $(READY) ## screening against the checks, run by run, on kernel trees and mutants of them (hours; make trees first)
+	@$(BIN)/python -m stressvmap.stress.screen_study $(or $(ARGS),--runs 7000 --share-runs 7000 --jobs 2)
+
+replay-check-trees: $(READY) ## do kernel trees' failures replay, after a rebuild too (make trees first)
+	@$(BIN)/python -m stressvmap.stress.replay_study --trees $(ARGS)
+
+tree-mutants: $(READY) ## which one-change mutants of two kernels' C are found (hours; make trees first)
+	@$(BIN)/python -m stressvmap.stress.tree_study mutants $(ARGS)
+
+tree-hits: $(READY) ## schedules until a reverted fix is found, strategy by strategy (make trees first)
+	@$(BIN)/python -m stressvmap.stress.tree_study hits $(ARGS)
+
+tree-neutral: $(READY) ## patches that change nothing must change no finding (make trees first)
+	@$(BIN)/python -m stressvmap.stress.tree_study neutral $(ARGS)
+
+tree-figures: $(READY) ## what 6.1 and the RFC on it flush, owe and hold, model and C side by side (make trees first)
+	@T="tree:$${XDG_CACHE_HOME:-$$HOME/.cache}/stressvmap/sources/linux-source-6.1.tar.xz"; \
+		COLUMNS=200 $(BIN)/python -m stressvmap.stress.bench --figures 300 --version v6.1 --version "$$T" \
+		--version rfc-3of3-on-v6.1 --version "$$T?patch=configs/patches/rfc-3of3-on-6.1.patch" $(ARGS)
+
+bench-tree: $(READY) ## speed on kernel trees, as ratios (make trees first)
+	@$(BIN)/python -m stressvmap.stress.bench.trees $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

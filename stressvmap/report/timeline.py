@@ -101,6 +101,7 @@ _WORDS: Final[dict[int, str]] = {
     ev.WORK_BEGIN: "work {e.b} begins",
     ev.WORK_END: "work {e.b} ends",
     ev.WORK_FLUSHED: "has waited for the end of work {e.b}",
+    ev.RELEASE: "its next store to {e.field} is a release",
     ev.MIGRATED: "migrates from CPU {e.a} to CPU {e.c}",
     ev.FLUSH_ARGS: "asks for a flush of {e.pages}{e.reason}",
     ev.BUG: "BUG: {e.b}",

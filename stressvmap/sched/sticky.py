@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
+from random import Random
 from typing import Final
 
 from stressvmap.runtime.strategy import COUNT_OVER, Plan
@@ -18,6 +19,7 @@ from stressvmap.sched.seeded import Seeded
 
 STAY: Final = 0.9
 STAY_MAX: Final = 0.999
+POOL: Final = 1 << 16
 PLANNED_RUNS: Final = 256
 """Runs in a plan, which then begins again."""
 
@@ -30,6 +32,8 @@ class StickyStrategy(Seeded):
     def __init__(self, seed: int, stay: float = STAY) -> None:
         super().__init__(seed)
         self.stay = stay
+        self._pool = b""
+        """Lengths for plans, drawn once a seed: an execution takes a piece of it, for drawing is what a plan costs."""
         self._lengths = _geometric(stay)
         """Entry n: the probability that a run is at most n + 1 points long. Ascending, so a number drawn is looked up
         in it; products alone, for the logarithm's last digit differs between C libraries.
@@ -42,10 +46,16 @@ class StickyStrategy(Seeded):
 
     def plan(self) -> Plan | None:
         """Runs for as many points as an execution seldom has."""
-        ranks = self.draw_ranks(PLANNED_RUNS)
-        random, lengths = self._random.random, self._lengths
-        runs = array("I", [bisect_right(lengths, random()) + 1 for _ in range(PLANNED_RUNS)])
-        return Plan(ranks, runs.tobytes(), prefers_others=True, draw_seed=self._random.getrandbits(64))
+        if not self._pool:
+            random, lengths = Random(f"{self.NAME}/{self.seed}/pool").random, self._lengths
+            self._pool = array("I", [bisect_right(lengths, random()) + 1 for _ in range(POOL)]).tobytes()
+        first = 4 * self._random.randrange(POOL - PLANNED_RUNS)
+        return Plan(
+            self.draw_ranks(PLANNED_RUNS),
+            self._pool[first : first + 4 * PLANNED_RUNS],
+            prefers_others=True,
+            draw_seed=self._random.getrandbits(64),
+        )
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """Another task if the last run is over, any if it was cut short; for a geometric number of points."""

@@ -204,9 +204,10 @@ class Engine:
         program = self._program()
         self._calibrate(executor)
         seen = executor.run_unseen(program, self.strategy, execution=self.execution)
+        flags = executor.backend.flags
         tally = self.tally
-        tally.flagged += seen.flags != 0
-        if self.choice.is_to_be_judged(seen.flags):
+        tally.flagged += flags != 0
+        if self.choice.is_to_be_judged(flags):
             self._judge(program, executor.look(seen.reason, self.spec.seed, self.execution))
         else:
             tally.schedules += 1

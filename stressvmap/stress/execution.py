@@ -31,14 +31,12 @@ class Execution:
 
 
 @dataclass(slots=True)
-class Screened:
+class Unseen:
     """What is known of an execution whose journal nobody has looked at yet."""
 
     reason: str
     points: int
     operations: int
-    flags: int
-    """What the backend's own oracle saw that the checks should look at; 0: nothing."""
 
 
 class Executor:
@@ -65,7 +63,7 @@ class Executor:
         """Run `program` as execution number `execution` of `strategy`. `seed` goes into the journal's header only."""
         return self.look(self.run_unseen(program, strategy, execution=execution).reason, seed, execution)
 
-    def run_unseen(self, program: Program, strategy: Strategy, *, execution: int = 0) -> Screened:
+    def run_unseen(self, program: Program, strategy: Strategy, *, execution: int = 0) -> Unseen:
         """The same, but its journal is not taken; `look` does that, until the next run."""
         strategy.begin(execution)
         trial = strategy.trial()
@@ -73,7 +71,7 @@ class Executor:
             trial.begin(execution)
             self._run(program, trial)
         reason = self._run(program, strategy)
-        return Screened(reason, self.runtime.points, self.backend.operations, self.backend.flags)
+        return Unseen(reason, self.runtime.points, self.backend.operations)
 
     def look(self, reason: str, seed: int = 0, execution: int = 0) -> Execution:
         """All of the execution that was run last, which ended for `reason`."""

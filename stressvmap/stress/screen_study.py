@@ -13,9 +13,10 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from stressvmap.checks.registry import CHECK_NAMES
@@ -26,17 +27,44 @@ from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.workloads import draw
 from stressvmap.tree.backend import TreeBackend
+from stressvmap.tree.fetch import archive_of
 from stressvmap.tree.library import EVENT_BYTES
 from stressvmap.tree.screen import BIT_OF_CHECK, RACE_REPORTS, UNKNOWN, Choice, names_of
+from stressvmap.tree.version import PATCH, PREFIX, with_options
 
 STRATEGIES: Final = ("sticky", "switch-points", "random")
 ALL_RACES: Final = (1 << 32) - 1
 LEARNING_RUNS: Final = 200
 """Before shares are counted: the first runs show the types and locks, and the first of each race."""
-SEED: Final = 1
+PATCHES: Final = Path("configs/patches")
+SUBJECTS: Final = (
+    ("6.1", ""),
+    ("6.12", ""),
+    *(
+        ("6.1", f"mutants/6.1/{name}.patch")
+        for name in (
+            "aliases-purge-unlocked",
+            "block-space-not-lazy",
+            "first-pages-not-taken",
+            "full-block-stays-listed",
+            "lazy-not-counted",
+            "lazy-root-not-reset",
+            "purge-list-unlocked",
+            "purge-start-not-widened",
+            "vb-alloc-space-not-checked",
+            "vb-free-clears-last",
+        )
+    ),
+    ("6.12", "mutants/6.12/block-initialised-late.patch"),
+    ("6.12", "reverts/row-42-on-6.12.patch"),
+    ("6.12", "reverts/row-44-on-6.12.patch"),
+)
+"""What is tried if nothing is named: between them they make each check fire."""
 CALIBRATION: Final = 20
 """Programs whose lengths a strategy may ask for."""
 SHOWN_MAX: Final = 3
+STEPS_MAX: Final = 60_000
+"""Enough for a livelock to be told, and no more."""
 
 
 def scenario_of(workload: str, limits: dict[str, float] | None = None) -> Scenario:
@@ -50,6 +78,7 @@ def scenario_of(workload: str, limits: dict[str, float] | None = None) -> Scenar
         reset_rate=0.1,
         hotplug_rate=0.02,
         fault_rate=0.05,
+        steps_max=STEPS_MAX,
         limits=limits or {},
     )
 
@@ -95,11 +124,12 @@ class Counts:
 class Trial:
     """Runs one version under one scenario, screened."""
 
-    def __init__(self, version: str, scenario: Scenario, strategy: str, race_reports: int) -> None:
+    def __init__(self, version: str, scenario: Scenario, strategy: str, race_reports: int, seed: int) -> None:
         self.scenario = scenario
-        self.strategy = make_strategy(strategy, SEED)
+        self.seed = seed
+        self.strategy = make_strategy(strategy, seed)
         self.executor = Executor(subject.load(version), scenario)
-        self.executor.calibrate(self.strategy, [draw(scenario, SEED, number) for number in range(CALIBRATION)])
+        self.executor.calibrate(self.strategy, [draw(scenario, seed, number) for number in range(CALIBRATION)])
         backend = self.executor.backend
         assert isinstance(backend, TreeBackend)
         self.backend = backend
@@ -108,12 +138,13 @@ class Trial:
     def proof(self, executions: range, judge: Judge, counts: Counts) -> None:
         """Screen and judge."""
         for execution in executions:
-            program = draw(self.scenario, SEED, execution)
+            program = draw(self.scenario, self.seed, execution)
             seen = self.executor.run_unseen(program, self.strategy, execution=execution)
-            done = self.executor.look(seen.reason, SEED, execution)
+            flags = self.executor.backend.flags
+            done = self.executor.look(seen.reason, self.seed, execution)
             fired = {one.check: one.mechanism.text() for one in judge.execution(done.journal).violations}
             counts.events += len(done.journal.events)
-            counts.compare(f"{self.scenario.workload} {execution}", seen.flags, fired)
+            counts.compare(f"{self.scenario.workload} {execution}", flags, fired)
 
     def shares(self, executions: range, choice: Choice) -> tuple[float, int]:
         """Screen only; seconds that it took, and events."""
@@ -121,7 +152,7 @@ class Trial:
         for execution in executions:
             self.executor.runtime.strategy = self.strategy
             self.strategy.begin(execution)
-            self.backend.reset(draw(self.scenario, SEED, execution))
+            self.backend.reset(draw(self.scenario, self.seed, execution))
             self.backend.run()
             began = time.thread_time()
             flags = self.backend.flags
@@ -136,21 +167,21 @@ class Trial:
         self.executor.close()
 
 
-def study(version: str, runs: int, share_runs: int, limits: dict[str, float] | None = None) -> Counts:
+def study(version: str, runs: int, share_runs: int, limits: dict[str, float] | None = None, seed: int = 1) -> Counts:
     """All workloads and strategies in turn, in this process."""
     counts = Counts(version)
     judge = Judge(limits)
     pairs = [(workload, STRATEGIES[number % len(STRATEGIES)]) for number, workload in enumerate(WORKLOADS)]
     each = -(-runs // len(pairs))
     for workload, strategy in pairs:
-        trial = Trial(version, scenario_of(workload, limits), strategy, ALL_RACES)
+        trial = Trial(version, scenario_of(workload, limits), strategy, ALL_RACES, seed)
         trial.proof(range(each), judge, counts)
         trial.close()
     choice = Choice()
     seconds, size = 0.0, 0
     each = -(-share_runs // len(pairs)) if share_runs else -LEARNING_RUNS
     for workload, strategy in pairs:
-        trial = Trial(version, scenario_of(workload), strategy, RACE_REPORTS)
+        trial = Trial(version, scenario_of(workload), strategy, RACE_REPORTS, seed)
         took, had = trial.shares(range(LEARNING_RUNS + each), choice)
         seconds, size = seconds + took, size + had
         trial.close()
@@ -182,21 +213,34 @@ def table(results: Sequence[Counts]) -> str:
     return "\n".join(lines)
 
 
+def default_versions() -> Iterator[str]:
+    """SUBJECTS, as far as their sources are there; the patches are those of the project's own folder."""
+    for release, patch in SUBJECTS:
+        archive = archive_of(f"linux-source-{release}")
+        if archive is not None:
+            name = f"{PREFIX}{archive}"
+            yield with_options(name, [(PATCH, str((PATCHES / patch).absolute()))]) if patch else name
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 if screening was silent anywhere."""
     parser = argparse.ArgumentParser(prog="python -m stressvmap.stress.screen_study", description=__doc__)
-    parser.add_argument("versions", nargs="+", metavar="tree:PATH[?patch=FILE]")
+    parser.add_argument("versions", nargs="*", metavar="tree:PATH[?patch=FILE]")
     parser.add_argument("--runs", type=int, default=5000, help="screened and judged, of each version")
     parser.add_argument("--share-runs", type=int, default=0, help="screened only, of each version")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", action="append", default=[], metavar="CHECK=N", help="efficiency limit")
     options = parser.parse_args(arguments)
+    versions = options.versions or list(default_versions())
+    if not versions:
+        parser.error("name a tree, or fetch those of the tests (make trees)")
     limits = {name: float(value) for name, _, value in (one.partition("=") for one in options.limit)}
     context = multiprocessing.get_context("spawn")
     results: list[Counts] = []
     with ProcessPoolExecutor(options.jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        waiting = [pool.submit(study, one, options.runs, options.share_runs, limits) for one in options.versions]
-        for version, future in zip(options.versions, waiting, strict=True):
+        waiting = [pool.submit(study, one, options.runs, options.share_runs, limits, options.seed) for one in versions]
+        for version, future in zip(versions, waiting, strict=True):
             try:
                 results.append(future.result())
             except Exception as error:
@@ -207,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for line in one.shown:
                 print(f"  silent: {line}", file=sys.stderr, flush=True)
     print(table(results))
-    return int(any(one.silent for one in results) or len(results) < len(options.versions))
+    return int(any(one.silent for one in results) or len(results) < len(versions))
 
 
 if __name__ == "__main__":

@@ -238,7 +238,8 @@ class _Reader:
             elif die.tag == "DW_TAG_variable":
                 self._variable(unit, die)
             elif die.tag == "DW_TAG_subprogram":
-                if _name(unit.get_top_DIE()).startswith(UNDER_TEST):
+                is_defined = "DW_AT_declaration" not in die.attributes
+                if is_defined and _name(unit.get_top_DIE()).startswith(UNDER_TEST):
                     self.told.add(_function_name(die))
                 self._function(unit, die, 0, -1, files)
         self._lines(unit, files)

@@ -161,6 +161,8 @@ class Library:
         declare("sv_flags", u64)
         declare("sv_point_count", u64)
         declare("sv_request_stop", None)
+        declare("sv_set_bare", None, ctypes.c_int)
+        declare("sv_engine_bench", u64, u64, u64, u32)
         declare("sv_current_id", ctypes.c_int32)
         declare("sv_base", u64)
         declare("sv_arena_base", u64)
@@ -271,6 +273,14 @@ class Library:
     def flags(self) -> int:
         """What the oracle saw."""
         return int(self.dll.sv_flags())
+
+    def set_bare(self, is_bare: bool) -> None:
+        """From the next load on: nothing is recorded, nothing is a point; tasks run until they block."""
+        self.dll.sv_set_bare(int(is_bare))
+
+    def bench(self, runs: int, switches: int) -> int:
+        """Run the loaded program so often, under plans of the engine's own; the points of all."""
+        return int(self.dll.sv_engine_bench(runs, 1, switches))
 
     def enabled(self) -> list[int]:
         """Ids of the tasks that can run, ascending."""

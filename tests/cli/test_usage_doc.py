@@ -17,7 +17,8 @@ from stressvmap.vmalloc import versions
 from tests.cli.conftest import Command
 
 USAGE = (Path(__file__).resolve().parents[2] / "docs/usage.md").read_text(encoding="utf-8")
-COMMANDS = ("stress", "replay", "shrink", "explore", "check", "show", "versions", "soak", "report")
+COMMANDS = ("stress", "replay", "shrink", "explore", "check", "show", "versions", "soak", "report", "tree")
+TREE_COMMANDS = ("build", "list", "clean", "doctor", "fetch", "conform")
 
 
 def blocks(language: str) -> list[str]:
@@ -38,6 +39,15 @@ def test_each_example_uses_options_that_there_are(command: Command) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_option_is_documented(command: Command, name: str) -> None:
     assert options_in(command(name, "--help").out) <= options_in(USAGE)
+
+
+@pytest.mark.parametrize("name", TREE_COMMANDS)
+def test_each_option_of_a_command_for_trees_is_documented(command: Command, name: str) -> None:
+    there = set(re.findall(r"^ *(?:-\w, )?(--[a-z-]+)", command("tree", name, "--help").out, re.MULTILINE))
+    assert {"--json", "--help"} < there
+    section = USAGE[USAGE.index("### tree") : USAGE.index("### Stopping")]
+    assert there - {"--json", "--verbose", "--quiet", "--help"} <= options_in(section)
+    assert f"`tree {name}" in section
 
 
 def test_each_key_is_documented() -> None:

@@ -8,7 +8,6 @@ in the cache, as `make trees` leaves them. The tests marked `trees` are skipped 
 import os
 import re
 import subprocess
-import tarfile
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -18,12 +17,14 @@ from typing import Any, Final
 import pytest
 
 from stressvmap.checks.registry import CHECK_NAMES, EFFICIENCY_NAMES
+from stressvmap.tree.sources import read_sources
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FOLDER: Final = ROOT / "configs" / "patches"
 PATCHES: Final = sorted(FOLDER.rglob("*.patch"))
 TREES: Final = ("6.1", "6.12")
-FILE_UNDER_TEST: Final = "mm/vmalloc.c"
+FILES_UNDER_TEST: Final = {"mm/vmalloc": "mm/vmalloc.c", "xarray": "lib/xarray.c"}
+"""By the subsystem that a subject names."""
 HEADER_COLUMNS_MAX: Final = 75
 CONTEXT_LINES: Final = 3
 HUNK: Final = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
@@ -105,16 +106,17 @@ def test_a_patch_is_a_unified_diff_whose_hunks_add_up(path: Path) -> None:
 
 
 @each_patch
-def test_a_patch_touches_the_file_under_test_alone(path: Path) -> None:
+def test_a_patch_touches_the_file_that_its_subject_is_about_alone(path: Path) -> None:
     patch = parsed(path)
-    assert (patch.old, patch.new) == (f"--- a/{FILE_UNDER_TEST}", f"+++ b/{FILE_UNDER_TEST}")
+    file = FILES_UNDER_TEST[patch.subject.removeprefix("Subject: [PATCH] ").partition(":")[0]]
+    assert (patch.old, patch.new) == (f"--- a/{file}", f"+++ b/{file}")
     assert not any(line.startswith(("--- ", "+++ ", "diff ")) for hunk in patch.hunks for line in hunk)
 
 
 @each_patch
 def test_a_header_is_a_commit_message_that_says_what_happens(path: Path) -> None:
     patch = parsed(path)
-    assert re.fullmatch(r"Subject: \[PATCH\] mm/vmalloc: [^\n]*[^\n.]", patch.subject)
+    assert re.fullmatch(rf"Subject: \[PATCH\] ({'|'.join(FILES_UNDER_TEST)}): [^\n]*[^\n.]", patch.subject)
     assert len(patch.body) > 80
     assert [line for line in patch.body.split("\n") if len(line) > HEADER_COLUMNS_MAX] == []
 
@@ -210,31 +212,26 @@ def sources_of(tree: str) -> Path | None:
 
 
 @cache
-def vmalloc_of(tree: str) -> bytes:
+def files_of(tree: str) -> dict[str, bytes]:
+    """The files under test of a tree."""
     source = sources_of(tree)
     if source is None:
         pytest.skip(
             f"no linux-{tree} in $STRESSVMAP_TREES and no linux-source-{tree}.tar.xz in the cache: `make trees`"
         )
-    if source.is_dir():
-        return (source / FILE_UNDER_TEST).read_bytes()
-    with tarfile.open(source, "r|xz") as archive:
-        for member in archive:
-            if member.name.split("/", 1)[1:] == [FILE_UNDER_TEST]:
-                file = archive.extractfile(member)
-                assert file is not None
-                return file.read()
-    pytest.fail(f"{source}: there is no {FILE_UNDER_TEST} in it")
+    files = read_sources(str(source), lambda line: None).files
+    return {name: files[name] for name in FILES_UNDER_TEST.values()}
 
 
 @pytest.mark.trees
 @pytest.mark.parametrize("tree", TREES)
 def test_each_patch_of_a_tree_applies_without_fuzz_or_offset(tree: str, tmp_path: Path) -> None:
-    (tmp_path / "mm").mkdir()
-    (tmp_path / FILE_UNDER_TEST).write_bytes(vmalloc_of(tree))
+    for name, content in files_of(tree).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
     of_tree = [path for path in PATCHES if ENTRIES[name_of(path)]["tree"] == tree]
     said = {name_of(path): dry_run(path, tmp_path) for path in of_tree}
-    assert said == {name_of(path): (0, f"checking file {FILE_UNDER_TEST}\n") for path in of_tree}
+    assert said == {name_of(path): (0, f"checking file {parsed(path).new[6:]}\n") for path in of_tree}
 
 
 def dry_run(patch: Path, tree: Path) -> tuple[int, str]:

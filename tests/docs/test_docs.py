@@ -35,6 +35,7 @@ from stressvmap.known import Known
 from stressvmap.report.columns import columns
 from stressvmap.report.filters import parse_kinds, parse_range
 from stressvmap.scenario import WINDOWS, WORKLOADS
+from stressvmap.stress import subject
 from stressvmap.stress.replay import replay
 from stressvmap.stress.schedule_file import read_schedule
 from stressvmap.vmalloc import versions
@@ -220,7 +221,7 @@ def test_a_documented_command_is_one(block: Block, words: list[str]) -> None:
     asked = values.get("version") or ([values["show"]] if name == "versions" and values.get("show") else [])
     for version in [asked] if isinstance(asked, str) else asked:
         if not version.startswith("./"):  # a file of the reader's own
-            versions.load(versions.absolute(version, ROOT))
+            subject.load(subject.absolute(version, ROOT))
     if values.get("config") is not None:
         assert (ROOT / values["config"]).is_file()
 

@@ -192,10 +192,10 @@ def test_a_patch_that_loops_without_a_point_is_ended_and_its_stacks_are_told(tmp
 def test_a_patch_that_never_gets_built_is_ended_and_its_stacks_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "START_SECONDS", 2.0)
+    monkeypatch.setattr(harness, "START_SECONDS", 4.0)
     patch = write_patch(tmp_path, "def __init__(self, *arguments):\n    while True:\n        pass")
     result = run(spec_of(patch, schedules=3, stall_seconds=2.0))
-    assert result.inconclusive[0].startswith("no step in 2 seconds: before its first step")
+    assert result.inconclusive[0].startswith("no step in 4 seconds: before its first step")
     assert re.search(r'patch\.py", line \d+ in __init__', result.inconclusive[0])
 
 
