@@ -29,6 +29,7 @@ from stressvmap.program import (
     OFFLINE,
     ONLINE,
     PROBE,
+    SHRINK,
     TOUCH,
     UNMAP,
     VFREE,
@@ -212,7 +213,7 @@ def _operation(scenario: Scenario) -> st.SearchStrategy[ProgramOp]:
         st.builds(ProgramOp, st.just(UNMAP), slots),
         st.builds(ProgramOp, st.just(UNMAP), slots),
         st.builds(ProgramOp, st.just(VFREE), slots),
-        st.just(ProgramOp(ALIASES)),
+        st.sampled_from((ProgramOp(ALIASES), ProgramOp(ALIASES), ProgramOp(SHRINK))),
         st.builds(ProgramOp, st.sampled_from((TOUCH, PROBE)), slots),
         st.builds(ProgramOp, st.sampled_from((OFFLINE, ONLINE)), st.just(0), cpus),
     )

@@ -41,7 +41,7 @@ DENSE: Final = Scenario(cpus=2, tasks_per_cpu=2, operations=8, flushers=2, flush
 SCENARIOS: Final = (
     DENSE,
     replace(DENSE, workload="fill-block"),
-    replace(DENSE, vmalloc_rate=0.4, reset_rate=0.3, lazy_max=8, fault_rate=0.05),
+    replace(DENSE, vmalloc_rate=0.4, reset_rate=0.3, lazy_max=8, fault_rate=0.05, shrink_rate=0.1),
     Scenario(cpus=4, operations=8, flushers=2, flushes=2, aliases_rate=0.1),
 )
 """What a patch is run under, one after the other."""

@@ -48,6 +48,7 @@ _OP_NUMBERS: Final = {
             ops.OFFLINE,
             ops.ONLINE,
             ops.PAUSE,
+            ops.SHRINK,
         )
     )
 }

@@ -37,6 +37,16 @@ static void end_call(const char *entry, uint64_t address, uint32_t pages)
 	sv_record(SV_API_END, address >> PAGE_SHIFT, sv_string(entry), pages);
 }
 
+static bool do_shrink(void)
+{
+	if (!sv_has_shrinker())
+		return false;
+	begin_call("shrink_slab", 0, 0);
+	sv_shrink();
+	end_call("shrink_slab", 0, 0);
+	return true;
+}
+
 static void free_frames(const struct slot *slot)
 {
 	for (uint32_t i = 0; i < slot->pages; i++)
@@ -230,7 +240,7 @@ bool sv_perform(const struct sv_op *op)
 	case SV_OP_PAUSE:
 		return do_pause(op->pages);
 	case SV_OP_SHRINK:
-		return sv_shrink();
+		return do_shrink();
 	case SV_OP_WALK:
 		sv_read_proc();
 		return true;

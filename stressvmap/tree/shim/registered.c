@@ -54,19 +54,21 @@ int register_shrinker(struct shrinker *one, const char *name, ...)
 	return 0;
 }
 
-/* As reclaim does: ask what there is, and have it scanned. False: nothing is registered. */
-bool sv_shrink(void)
+bool sv_has_shrinker(void)
+{
+	return registered_shrinker != NULL;
+}
+
+/* As reclaim does: ask what there is, and have it scanned. */
+void sv_shrink(void)
 {
 	struct shrink_control control = { .gfp_mask = GFP_KERNEL, .nid = 0 };
 	unsigned long count;
 
-	if (!registered_shrinker)
-		return false;
 	count = registered_shrinker->count_objects(registered_shrinker, &control);
 	control.nr_to_scan = control.nr_scanned = count;
 	if (count && count != SHRINK_EMPTY)
 		registered_shrinker->scan_objects(registered_shrinker, &control);
-	return true;
 }
 
 struct proc_dir_entry *sv_proc_create_seq(const struct seq_operations *operations, size_t private_size)

@@ -76,7 +76,8 @@ void sv_space_returned(uint64_t start, uint64_t end);
 bool sv_is_any_space_out(uint64_t start, uint64_t end);
 
 /* registered.c: what the code under test registered at boot. */
-bool sv_shrink(void);
+bool sv_has_shrinker(void);
+void sv_shrink(void);
 
 /* after_vmalloc.h: compiled with mm/vmalloc.c, for it knows that file's types. */
 void sv_vmalloc_boot(void);
