@@ -25,6 +25,7 @@ from stressvmap.stress.replay import RECURS, replay, saved_from
 from stressvmap.stress.schedule_file import SavedSchedule, write_schedule
 from stressvmap.stress.shrink import Shrinker
 from stressvmap.stress.workloads import draw
+from stressvmap.tree.screen import BIT_OF_CHECK
 from stressvmap.tree.version import PREFIX
 from tests.tree.kernel_sources import archive
 from tests.tree.trees import needs_compiler, needs_patch
@@ -34,7 +35,6 @@ pytestmark = [pytest.mark.trees, pytest.mark.timeout(600), needs_compiler, needs
 REVERTS = Path(__file__).parents[2] / "configs" / "patches" / "reverts"
 FULL_BLOCK = "stale-after-unmap-aliases"
 EXECUTIONS_MAX = 500
-SAW_DEAD_ACCESS = 4
 
 
 def found(version: str, check: str, scenario: Scenario, is_candidate: Callable[[int], bool]) -> SavedSchedule:
@@ -103,7 +103,9 @@ def test_the_full_block_shrinks_to_what_it_does_on_the_model(full_block: SavedSc
 
 def test_a_use_after_free_is_told_with_the_objects_own_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
     version = f"{PREFIX}{archive('6.1', monkeypatch)}?patch={REVERTS / 'row-28-on-6.1.patch'}"
-    saved = found(version, "use-after-free", small("fill-block"), lambda flags: bool(flags & SAW_DEAD_ACCESS))
+    saved = found(
+        version, "use-after-free", small("fill-block"), lambda flags: bool(flags & BIT_OF_CHECK["use-after-free"])
+    )
     told = replay(saved)
     journal, violation = told.journal, told.violation
     assert journal is not None
