@@ -16,20 +16,19 @@ reason = "a look without the lock, repeated under it"
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from stressvmap.checks.base import Violation
-from stressvmap.errors import ConfigError
 from stressvmap.journal.events import OBJECT_ALLOC, Event
 from stressvmap.journal.journal import Journal
 from stressvmap.journal.place import places
 from stressvmap.tree.screen import Race
+from stressvmap.tree.version import read_entries
 
 DATA_RACE: Final = "data-race"
 SIDES: Final = 2
@@ -75,17 +74,9 @@ class Allowed:
 
 def read_allowed(path: Path) -> tuple[Allowed, ...]:
     """The entries of a file. Raises ConfigError that names the file and what is wrong."""
-    try:
-        file = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no TOML file: {error}") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from None
-    return tuple(Allowed(frozenset(one.functions), frozenset(one.fields), one.reason) for one in file.allow)
+    return tuple(
+        Allowed(frozenset(one.functions), frozenset(one.fields), one.reason) for one in read_entries(path, _File).allow
+    )
 
 
 def allowance_of(violation: Violation, journal: Journal, allowed: Iterable[Allowed]) -> Allowed | None:

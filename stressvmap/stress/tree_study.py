@@ -14,13 +14,12 @@ import argparse
 import statistics
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from stressvmap.config import RunSpec
@@ -29,7 +28,7 @@ from stressvmap.result import Finding, RunResult
 from stressvmap.scenario import Scenario
 from stressvmap.stress import harness
 from stressvmap.tree import cache
-from stressvmap.tree.version import with_options
+from stressvmap.tree.version import read_entries, with_options
 
 PATCHES: Final = Path("configs/patches")
 BASELINE_SCHEDULES: Final = 100_000
@@ -91,12 +90,7 @@ class Patch:
 
 def read_index(path: Path) -> list[Patch]:
     """The patches of an index file. Raises ConfigError that names what is wrong."""
-    try:
-        read = _Index.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+    read = read_entries(path, _Index)
     folder = path.parent
     found = [Patch(folder / m.file, m.tree, tuple(m.expected), m.equivalent, m.reason) for m in read.mutant]
     found += [

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -181,8 +181,17 @@ def read_known(path: Path) -> tuple[Known, ...]:
     """The entries of a TOML file: `[[known]]` with mechanism (the finding's own text), reference, title, and whether it
     is there `always` or `rare`. Raises ConfigError that names the file and what is wrong.
     """
+    entries = read_entries(path, _File).known
+    return tuple(Known(one.mechanism, one.frequency, one.reference, one.title) for one in entries)
+
+
+Entries = TypeVar("Entries", bound=BaseModel)
+
+
+def read_entries(path: Path, model: type[Entries]) -> Entries:
+    """A TOML file as `model` has it. Raises ConfigError that names the file and what is wrong."""
     try:
-        file = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -191,4 +200,3 @@ def read_known(path: Path) -> tuple[Known, ...]:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {where}: {first['msg']}") from None
-    return tuple(Known(one.mechanism, one.frequency, one.reference, one.title) for one in file.known)
