@@ -22,6 +22,8 @@ class Strategy:
 
     wants_wakeups: bool = False
     """Whether it must be asked again as soon as another task becomes enabled (PCT needs that)."""
+    looks_at_tasks: bool = True
+    """Whether it asks more of a task than which one it is: a backend that would have to look that up need not, else."""
     calibration: int = 0
     """Executions whose lengths it wants to know before its first (`calibrate`)."""
     points: int = 0

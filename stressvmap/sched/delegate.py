@@ -41,6 +41,7 @@ class InTurn(Strategy):
         self.member = self.choose(execution)
         self.member.begin(execution)
         self.wants_wakeups = self.member.wants_wakeups
+        self.looks_at_tasks = self.member.looks_at_tasks
         self.repeat_share = self.member.repeat_share
 
     def trial(self) -> Strategy | None:

@@ -29,6 +29,7 @@ class PctStrategy(Seeded):
 
     NAME = "pct"
     wants_wakeups = True
+    looks_at_tasks = False
     calibration = CALIBRATION
 
     def __init__(self, seed: int, depth: int = DEPTH) -> None:

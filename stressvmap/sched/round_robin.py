@@ -23,6 +23,7 @@ class RoundRobinStrategy(Seeded):
     """
 
     NAME = "round-robin"
+    looks_at_tasks = False
 
     def __init__(self, seed: int, grant_points: int = 0) -> None:
         super().__init__(seed)

@@ -179,13 +179,14 @@ class TreeRuntime(Runtime):
         assert library is not None
         try:
             enabled = [self._task(id) for id in library.enabled()]
-            for task in enabled:
-                task.refresh()
             current_id = library.current()
             current = self._by_id.get(current_id) if current_id else None
-            if current is not None:
-                current.refresh()
             strategy = self.strategy
+            if strategy.looks_at_tasks:
+                for task in enabled:
+                    task.refresh()
+                if current is not None:
+                    current.refresh()
             strategy.points = library.points()
             chosen, count = strategy.decide(enabled, current, why)
             return chosen.id << 40 | min(count, _GRANT_MAX)
