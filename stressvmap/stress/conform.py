@@ -81,8 +81,6 @@ COMPARED: Final = frozenset(
     }
 )
 """Kinds of which each event must be equal, in one order: what callers and CPUs see."""
-AT_REST: Final = frozenset({"busy", "lazy", "free", "pool"})
-"""Trees of the audit that must hold the same address space in the end."""
 
 
 class Unpreempted(Strategy):

@@ -21,7 +21,8 @@ from stressvmap.stress.judge import Judge
 from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule
 from stressvmap.stress.workloads import draw
-from stressvmap.tree.version import PATCH, PREFIX, with_options
+from stressvmap.tree.sources import PREFIX
+from stressvmap.tree.version import PATCH, with_options
 
 NO_FLUSH, NO_DIRTY_MAX = CANARIES
 

@@ -32,7 +32,7 @@ from stressvmap.stress.replay import RECURS, replay
 from stressvmap.stress.schedule_file import SavedSchedule, read_schedule, write_schedule
 from stressvmap.stress.tree_study import PATCHES
 from stressvmap.tree import cache
-from stressvmap.tree.version import PREFIX
+from stressvmap.tree.sources import PREFIX
 
 RELEASES: Final = ("6.1", "6.12")
 RANDOMISED: Final = Path("/proc/sys/kernel/randomize_va_space")

@@ -30,7 +30,8 @@ from stressvmap.tree.backend import TreeBackend
 from stressvmap.tree.fetch import archive_of
 from stressvmap.tree.library import EVENT_BYTES
 from stressvmap.tree.screen import BIT_OF_CHECK, RACE_REPORTS, UNKNOWN, Choice, names_of
-from stressvmap.tree.version import PATCH, PREFIX, with_options
+from stressvmap.tree.sources import PREFIX
+from stressvmap.tree.version import PATCH, with_options
 
 STRATEGIES: Final = ("sticky", "switch-points", "random")
 ALL_RACES: Final = (1 << 32) - 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from stressvmap.known import Known
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.scenario import Scenario
 from stressvmap.sched.controlled import ControlledRuntime
@@ -49,11 +48,6 @@ def digest(version: Version) -> str:
 def spec_of(version: Version) -> str:
     """What `load` takes to mean it."""
     return version.text if isinstance(version, TreeVersion) else versions.spec_of(version)
-
-
-def known_of(version: Version) -> tuple[Known, ...]:
-    """What it is declared to break."""
-    return version.known
 
 
 def make_runtime(version: Version, strategy: Strategy | None = None) -> DecidedRuntime:

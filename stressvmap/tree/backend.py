@@ -102,8 +102,6 @@ class TreeRuntime(Runtime):
         """By machine: a library boots once, and what was loaded stays, so who goes to and fro between machines, as
         shrinking does, keeps them.
         """
-        self.uses_plans = True
-        """A strategy that can say all in advance is not asked."""
         self._by_id: dict[int, TreeTask] = {}
 
     def attach(self, library: Library) -> None:
@@ -158,7 +156,7 @@ class TreeRuntime(Runtime):
         """Run what is loaded. Raises what the strategy raised."""
         library = self.library
         assert library is not None
-        plan = self.strategy.plan() if self.uses_plans else None
+        plan = self.strategy.plan()
         if plan is None:
             library.decide_by(self._decide, self._draw, wants_wakeups=self.strategy.wants_wakeups)
         else:

@@ -158,7 +158,6 @@ class Library:
         declare("sv_draws", pointer, _U64P)
         declare("sv_operations", u64)
         declare("sv_starts", u64, u32, ctypes.POINTER(_U64P), ctypes.POINTER(_U64P))
-        declare("sv_flags", u64)
         declare("sv_point_count", u64)
         declare("sv_request_stop", None)
         declare("sv_set_bare", None, ctypes.c_int)
@@ -269,10 +268,6 @@ class Library:
     def current(self) -> int:
         """Id of the task that ran last; 0: none has."""
         return int(self.dll.sv_current_id())
-
-    def flags(self) -> int:
-        """What the oracle saw."""
-        return int(self.dll.sv_flags())
 
     def set_bare(self, is_bare: bool) -> None:
         """From the next load on: nothing is recorded, nothing is a point; tasks run until they block."""

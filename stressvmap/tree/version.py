@@ -24,8 +24,8 @@ from stressvmap.scenario import Scenario
 from stressvmap.tree.build import Plan, TreeSpec, build, plan
 from stressvmap.tree.cache import BuiltTree
 from stressvmap.tree.options import PAGE_SHIFT_MAX, BuildOptions
+from stressvmap.tree.sources import PREFIX
 
-PREFIX: Final = "tree:"
 ALL: Final = "all"
 MARKED: Final = "marked"
 PATCH: Final = "patch"

@@ -26,7 +26,7 @@ from stressvmap.stress.schedule_file import SavedSchedule, write_schedule
 from stressvmap.stress.shrink import Shrinker
 from stressvmap.stress.workloads import draw
 from stressvmap.tree.screen import BIT_OF_CHECK
-from stressvmap.tree.version import PREFIX
+from stressvmap.tree.sources import PREFIX
 from tests.tree.kernel_sources import archive
 from tests.tree.trees import needs_compiler, needs_patch
 
