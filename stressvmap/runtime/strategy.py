@@ -60,9 +60,11 @@ class Strategy:
         """
         return None
 
-    def plan(self) -> Plan | None:
-        """After `begin`: what it would decide, if that does not depend on what happens. The two need not be the same
-        schedule, but each is a function of (seed, execution) alone.
+    def plan(self, execution: int) -> tuple[Plan, int] | None:
+        """For a backend that would rather not ask: what it does in execution number `execution`, and the 64-bit seed of
+        its draws there. `begin` need not come before it. None: it must be asked.
+
+        The schedule need not be the one that `decide` would make, but each is a function of (seed, execution) alone.
         """
         return None
 
@@ -77,24 +79,29 @@ class Strategy:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A whole execution's decisions in advance, for a backend that would rather not ask: at each decision the next
-    rank says which of the enabled tasks, in the order of their ids, and the next length for how many points.
+BY_WALK, BY_SWITCHES, BY_PRIORITIES, BY_OPERATIONS, BY_TURNS = range(5)
+"""What decides: numbers alone; places to switch at; PCT's priorities of tasks; POS's of operations; turns."""
 
-    Both start again when they are used up.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A strategy whose decisions need nothing but numbers drawn, so that a backend can carry it out by itself. Made
+    once for many executions.
     """
 
-    ranks: bytes
-    """32-bit numbers, in native byte order: enabled task number rank * n >> 32 of n."""
-    lengths: bytes
-    """32-bit numbers, at least 1. If `is_absolute`: numbers of points, ascending; a grant ends at the next of them."""
-    is_absolute: bool = False
+    kind: int
     prefers_others: bool = False
     """Where a grant is used up, choose among the tasks other than the one that ran, if there are any."""
+    count: int = 0
+    """BY_SWITCHES: switches; BY_PRIORITIES: change points; BY_TURNS: points of a turn, 0: drawn from 1..length."""
+    length: int = 0
+    """Points that switches and change points are drawn from: 1..length."""
     longest: int = 1 << 30
-    """No grant is longer, in points: behind the last of the absolute lengths too."""
-    draw_seed: int = 0
+    """No grant is longer, in points; of BY_PRIORITIES: who runs for so many on end is taken to spin."""
+    lengths: bytes = b""
+    """BY_WALK: 32-bit numbers in native byte order, at least 1; a grant is as many points as one of them says, drawn
+    uniformly.
+    """
 
 
 @dataclass(slots=True)

@@ -48,9 +48,9 @@ class InTurn(Strategy):
         """The member's."""
         return self.member.trial()
 
-    def plan(self) -> Plan | None:
+    def plan(self, execution: int) -> tuple[Plan, int] | None:
         """The member's."""
-        return self.member.plan()
+        return self.choose(execution).plan(execution)
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """What the member says."""

@@ -7,7 +7,7 @@ finds a bug soonest, the portfolio takes on average at most 1/share times as man
 
 from __future__ import annotations
 
-from random import Random
+from itertools import chain, repeat
 from typing import Final
 
 from stressvmap.runtime.strategy import Strategy
@@ -16,6 +16,7 @@ from stressvmap.sched.pct import PctStrategy
 from stressvmap.sched.pos import PosStrategy
 from stressvmap.sched.random import RandomStrategy
 from stressvmap.sched.round_robin import RoundRobinStrategy
+from stressvmap.sched.seeded import Words
 from stressvmap.sched.sticky import StickyStrategy
 from stressvmap.sched.switch_points import SwitchPointsStrategy
 
@@ -40,7 +41,9 @@ class MixedStrategy(InTurn):
             )
         )
         self.seed = seed
+        self._words = Words(f"mixed/{seed}")
+        self._by_percent = tuple(chain.from_iterable(map(repeat, self.members, SHARES)))
 
     def choose(self, execution: int) -> Strategy:
         """Drawn by SHARES."""
-        return Random(f"mixed/{self.seed}/{execution}").choices(self.members, SHARES)[0]
+        return self._by_percent[self._words.of(execution) % 100]

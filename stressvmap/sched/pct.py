@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from stressvmap.runtime.strategy import BY_PRIORITIES, Plan
 from stressvmap.runtime.task import Task
 from stressvmap.sched.run_length import CALIBRATION, LENGTH_UNCALIBRATED, SPIN_LENGTHS, mean_length, spread_points
 from stressvmap.sched.seeded import Seeded
@@ -52,6 +53,7 @@ class PctStrategy(Seeded):
         self._running: Task | None = None
         self._since = 0
         """Points when `_running` began to run without a break."""
+        self._plan = self._planned()
 
     @property
     def label(self) -> str:
@@ -61,6 +63,7 @@ class PctStrategy(Seeded):
     def calibrate(self, lengths: Sequence[int]) -> None:
         """k is their mean."""
         self.length_points = mean_length(lengths)
+        self._plan = self._planned()
 
     def begin(self, execution: int) -> None:
         """Draw the change points; priorities are drawn as tasks appear."""
@@ -71,6 +74,10 @@ class PctStrategy(Seeded):
         self._lowest = 1
         self._running = None
         self._since = 0
+
+    def plan(self, execution: int) -> tuple[Plan, int] | None:
+        """The same."""
+        return self._plan, self._words.of(execution)
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """The enabled task of highest priority, until the next change point."""
@@ -98,3 +105,7 @@ class PctStrategy(Seeded):
         self._priorities[spinner.id] = self._lowest
         self.demotions += 1
         self._running = None
+
+    def _planned(self) -> Plan:
+        length = self.length_points
+        return Plan(BY_PRIORITIES, count=self.depth - 1, length=length, longest=SPIN_LENGTHS * length)

@@ -14,10 +14,14 @@ its priority.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
+from stressvmap.runtime.strategy import BY_OPERATIONS, Plan
 from stressvmap.runtime.task import Task
 from stressvmap.sched.dependence import FAR_REACHING, NOTHING, Operation, are_dependent, operation_of
 from stressvmap.sched.seeded import Seeded
+
+_PLAN: Final = Plan(BY_OPERATIONS)
 
 
 class PosStrategy(Seeded):
@@ -37,6 +41,10 @@ class PosStrategy(Seeded):
         super().begin(execution)
         self._priorities = {}
         self._executed = NOTHING
+
+    def plan(self, execution: int) -> tuple[Plan, int] | None:
+        """The same; two accesses are dependent if they meet in a word of memory, whatever their sizes."""
+        return _PLAN, self._words.of(execution)
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """The task of the enabled operation of highest priority, for that operation."""

@@ -5,14 +5,15 @@ stating.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from stressvmap.runtime.strategy import Plan
+from stressvmap.runtime.strategy import BY_WALK, Plan
 from stressvmap.runtime.task import Task
-from stressvmap.sched.seeded import RANKS, Seeded
+from stressvmap.sched.seeded import Seeded
 
-_ONE: Final = (1).to_bytes(4, "little")
+_PLAN: Final = Plan(BY_WALK, lengths=array("I", [1]).tobytes())
 
 
 class RandomStrategy(Seeded):
@@ -25,11 +26,11 @@ class RandomStrategy(Seeded):
         """The random source of this execution; None for a subclass that decides otherwise, for it must be asked."""
         return self._random.random if type(self).decide is RandomStrategy.decide else None
 
-    def plan(self) -> Plan | None:
-        """So many numbers that a run seldom needs one twice."""
+    def plan(self, execution: int) -> tuple[Plan, int] | None:
+        """The same walk. None for a subclass that decides otherwise."""
         if type(self).decide is not RandomStrategy.decide:
             return None
-        return Plan(self.draw_ranks(RANKS), _ONE, draw_seed=self._random.getrandbits(64))
+        return _PLAN, self._words.of(execution)
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """Any enabled task, for one point."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from stressvmap.runtime.strategy import BY_TURNS, Plan
 from stressvmap.runtime.task import Task
 from stressvmap.sched.seeded import Seeded
 
@@ -29,6 +30,7 @@ class RoundRobinStrategy(Seeded):
         super().__init__(seed)
         self.grant_points = grant_points
         self._grant = 1
+        self._plan = Plan(BY_TURNS, count=grant_points, length=GRANT_DRAWN_MAX)
 
     @property
     def label(self) -> str:
@@ -39,6 +41,10 @@ class RoundRobinStrategy(Seeded):
         """Draw the points of a turn, if they are not given."""
         super().begin(execution)
         self._grant = self.grant_points or 1 + self.draw(GRANT_DRAWN_MAX)
+
+    def plan(self, execution: int) -> tuple[Plan, int] | None:
+        """The same."""
+        return self._plan, self._words.of(execution)
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """The enabled task of the next id above the last one's, or the first."""

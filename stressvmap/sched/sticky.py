@@ -10,18 +10,16 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from random import Random
 from typing import Final
 
-from stressvmap.runtime.strategy import COUNT_OVER, Plan
+from stressvmap.runtime.strategy import BY_WALK, COUNT_OVER, Plan
 from stressvmap.runtime.task import Task
 from stressvmap.sched.seeded import Seeded
 
 STAY: Final = 0.9
 STAY_MAX: Final = 0.999
-POOL: Final = 1 << 16
-PLANNED_RUNS: Final = 256
-"""Runs in a plan, which then begins again."""
+QUANTILES: Final = 1 << 12
+"""Of the lengths of runs, in a plan."""
 
 
 class StickyStrategy(Seeded):
@@ -32,30 +30,24 @@ class StickyStrategy(Seeded):
     def __init__(self, seed: int, stay: float = STAY) -> None:
         super().__init__(seed)
         self.stay = stay
-        self._pool = b""
-        """Lengths for plans, drawn once a seed: an execution takes a piece of it, for drawing is what a plan costs."""
         self._lengths = _geometric(stay)
         """Entry n: the probability that a run is at most n + 1 points long. Ascending, so a number drawn is looked up
         in it; products alone, for the logarithm's last digit differs between C libraries.
         """
+        self._plan: Plan | None = None
 
     @property
     def label(self) -> str:
         """As `--strategy` takes it."""
         return f"{self.NAME}:{self.stay:g}"
 
-    def plan(self) -> Plan | None:
-        """Runs for as many points as an execution seldom has."""
-        if not self._pool:
-            random, lengths = Random(f"{self.NAME}/{self.seed}/pool").random, self._lengths
-            self._pool = array("I", [bisect_right(lengths, random()) + 1 for _ in range(POOL)]).tobytes()
-        first = 4 * self._random.randrange(POOL - PLANNED_RUNS)
-        return Plan(
-            self.draw_ranks(PLANNED_RUNS),
-            self._pool[first : first + 4 * PLANNED_RUNS],
-            prefers_others=True,
-            draw_seed=self._random.getrandbits(64),
-        )
+    def plan(self, execution: int) -> tuple[Plan, int] | None:
+        """The same, each run's length a quantile of the geometric distribution's."""
+        if self._plan is None:
+            quantiles = ((number + 0.5) / QUANTILES for number in range(QUANTILES))
+            lengths = array("I", [bisect_right(self._lengths, quantile) + 1 for quantile in quantiles])
+            self._plan = Plan(BY_WALK, prefers_others=True, lengths=lengths.tobytes())
+        return self._plan, self._words.of(execution)
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """Another task if the last run is over, any if it was cut short; for a geometric number of points."""

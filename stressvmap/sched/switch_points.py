@@ -9,11 +9,10 @@ not out of reach, as it is under PCT of too small a depth. No guarantee is prove
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from typing import Final
 
-from stressvmap.runtime.strategy import COUNT_OVER, Plan
+from stressvmap.runtime.strategy import BY_SWITCHES, COUNT_OVER, Plan
 from stressvmap.runtime.task import Task
 from stressvmap.sched.run_length import CALIBRATION, LENGTH_UNCALIBRATED, SPIN_LENGTHS, mean_length, spread_points
 from stressvmap.sched.seeded import Seeded
@@ -21,8 +20,6 @@ from stressvmap.sched.sticky import another
 
 SWITCHES: Final = 5
 SWITCHES_MAX: Final = 1_000
-PLANNED_RANKS: Final = 256
-"""Choices in a plan: blocked tasks make one each, too."""
 
 
 class SwitchPointsStrategy(Seeded):
@@ -40,6 +37,7 @@ class SwitchPointsStrategy(Seeded):
         """Where this execution switches: distinct points, ascending, then NEVER."""
         self._passed = 0
         """How many of them are past."""
+        self._plan = self._planned()
 
     @property
     def label(self) -> str:
@@ -49,6 +47,7 @@ class SwitchPointsStrategy(Seeded):
     def calibrate(self, lengths: Sequence[int]) -> None:
         """The switches are spread over their mean."""
         self.length_points = mean_length(lengths)
+        self._plan = self._planned()
 
     def begin(self, execution: int) -> None:
         """Draw where to switch."""
@@ -56,17 +55,9 @@ class SwitchPointsStrategy(Seeded):
         self._places = spread_points(self._random, self.switches, self.length_points)
         self._passed = 0
 
-    def plan(self) -> Plan | None:
-        """The same places; who takes over is drawn anew."""
-        places = array("I", self._places[:-1])
-        return Plan(
-            self.draw_ranks(PLANNED_RANKS),
-            places.tobytes(),
-            is_absolute=True,
-            prefers_others=True,
-            longest=SPIN_LENGTHS * self.length_points,
-            draw_seed=self._random.getrandbits(64),
-        )
+    def plan(self, execution: int) -> tuple[Plan, int] | None:
+        """The same: switches anywhere in the run, and any task at each."""
+        return self._plan, self._words.of(execution)
 
     def decide(self, enabled: Sequence[Task], current: Task | None, why_stopped: int) -> tuple[Task, int]:
         """Another task at a switch, any where the running one cannot go on; until the next switch. The grant has an
@@ -79,3 +70,7 @@ class SwitchPointsStrategy(Seeded):
         if chosen is None:
             chosen = enabled[int(random() * len(enabled))]
         return chosen, min(self._places[self._passed] - self.points, SPIN_LENGTHS * self.length_points)
+
+    def _planned(self) -> Plan:
+        length = self.length_points
+        return Plan(BY_SWITCHES, True, self.switches, length, SPIN_LENGTHS * length)

@@ -8,7 +8,9 @@ run in any process.
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +30,7 @@ from stressvmap.sched.portfolio import make_strategy
 from stressvmap.sched.threads import ThreadRuntime
 from stressvmap.stress import subject
 from stressvmap.stress.allowed_races import Allowed, allowance_of, read_allowed
-from stressvmap.stress.execution import Execution, Executor
+from stressvmap.stress.execution import Execution, Executor, Unseen
 from stressvmap.stress.finding import finding_of
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.repeat import difference, is_chosen
@@ -46,6 +48,8 @@ SEARCH_SHARE: Final = 0.4
 """Of a run's seconds: how much longer it may take to look for schedules of what its threads found, the new first."""
 PROGRAMS: Final = 8192
 """Different programs that a tree runs for one seed; each of them again under other schedules."""
+AHEAD: Final = 64
+"""Executions made ready beforehand, for the engine of a tree to run one after the other."""
 FINDINGS_MAX: Final = 200
 """Distinct findings kept; a version that breaks more ways than that is not understood by listing them."""
 
@@ -148,6 +152,8 @@ class Engine:
         self.tracer = Tracer()
         self.choice = Choice()
         """Of a tree's runs, those that are judged."""
+        self._ahead: deque[tuple[Program, bytes]] = deque()
+        """The executions from `next` on that are ready to be run."""
         self._programs: dict[int, Program] = {}
         """Of a tree: those drawn so far, by number."""
         self.seen = (0, 1.0)
@@ -188,7 +194,7 @@ class Engine:
     def step(self) -> Journal:
         """Run and judge the next execution; its journal."""
         self._advance()
-        return self.run_program(self._program())
+        return self.run_program(self._program(self.execution))
 
     def _advance(self) -> None:
         self.execution = self.next
@@ -200,25 +206,63 @@ class Engine:
         if executor is None or not executor.backend.is_screened:
             self.step()
             return
-        self._advance()
-        program = self._program()
         self._calibrate(executor)
+        self._look_ahead(executor)
+        if self._ahead:
+            self._run_ahead(executor)
+            return
+        self._advance()
+        program = self._program(self.execution)
         seen = executor.run_unseen(program, self.strategy, execution=self.execution)
-        flags = executor.backend.flags
+        self._count(executor, program, executor.backend.flags, seen)
+
+    def _look_ahead(self, executor: Executor) -> None:
+        """Make ready the executions to come that no strategy needs to be asked in, up to the first of another kind."""
+        spec, ahead = self.spec, self._ahead
+        last = spec.execution if spec.schedules is None else spec.schedules - 1
+        while len(ahead) < AHEAD:
+            number = self.next + self.stride * len(ahead)
+            if last is not None and number > last:
+                return
+            program = self._program(number)
+            job = executor.job(program, self.strategy, execution=number)
+            if job is None:
+                return
+            ahead.append((program, job))
+
+    def _run_ahead(self, executor: Executor) -> None:
+        """Run what was made ready, up to the first run that is flagged or is a sample."""
+        jobs = [job for _, job in islice(self._ahead, self.choice.until_sample())]
+        many = executor.run_jobs(jobs)
+        passed = many.runs - 1
+        for _ in range(passed):
+            self._ahead.popleft()
+        self.next += self.stride * passed
+        self.choice.pass_by(passed)
+        self.tally.schedules += passed
+        self.tally.points += many.points
+        self.tally.operations += many.operations
+        self._advance()
+        program, _ = self._ahead.popleft()
+        self._count(executor, program, many.flags, executor.unseen(many.reason))
+
+    def _count(self, executor: Executor, program: Program, flags: int, seen: Unseen) -> None:
+        """Count the current execution, and judge it if its flags, or the counts, say so."""
         tally = self.tally
         tally.flagged += flags != 0
         if self.choice.is_to_be_judged(flags):
+            self.strategy.begin(self.execution)  # for its label
             self._judge(program, executor.look(seen.reason, self.spec.seed, self.execution))
         else:
             tally.schedules += 1
             tally.operations += seen.operations
             tally.points += seen.points
 
-    def _program(self) -> Program:
-        """The current execution's. Of a tree, one of PROGRAMS: drawing one takes longer than a tree takes to run it."""
+    def _program(self, execution: int) -> Program:
+        """An execution's. Of a tree, one of PROGRAMS: drawing one takes longer than a tree takes to run it."""
         if not self.backend.is_screened:
-            return draw(self.spec.scenario, self.spec.seed, self.execution)
-        number = self.execution % PROGRAMS
+            return draw(self.spec.scenario, self.spec.seed, execution)
+        number = execution % PROGRAMS
         program = self._programs.get(number)
         if program is None:
             program = self._programs[number] = draw(self.spec.scenario, self.spec.seed, number)

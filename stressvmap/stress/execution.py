@@ -14,6 +14,7 @@ from stressvmap.scenario import Scenario
 from stressvmap.sched.random import RandomStrategy
 from stressvmap.sched.replay import ReplayStrategy
 from stressvmap.stress.subject import DecidedRuntime, Version, make_backend, make_runtime
+from stressvmap.tree.backend import Many, TreeBackend, TreeRuntime
 
 
 @dataclass(slots=True)
@@ -65,13 +66,36 @@ class Executor:
 
     def run_unseen(self, program: Program, strategy: Strategy, *, execution: int = 0) -> Unseen:
         """The same, but its journal is not taken; `look` does that, until the next run."""
+        if isinstance(self.runtime, TreeRuntime):
+            self.runtime.planned = strategy.plan(execution)
+            if self.runtime.planned is not None:
+                return self.unseen(self._run(program, strategy))
         strategy.begin(execution)
         trial = strategy.trial()
         if trial is not None:
             trial.begin(execution)
             self._run(program, trial)
-        reason = self._run(program, strategy)
+        return self.unseen(self._run(program, strategy))
+
+    def unseen(self, reason: str) -> Unseen:
+        """Of the execution that was run last, which ended for `reason`."""
         return Unseen(reason, self.runtime.points, self.backend.operations)
+
+    def job(self, program: Program, strategy: Strategy, *, execution: int = 0) -> bytes | None:
+        """The same, to be run with others by `run_jobs`; None where the strategy, or the backend, must be asked."""
+        if not isinstance(self.backend, TreeBackend):
+            return None
+        planned = strategy.plan(execution)
+        return None if planned is None else self.backend.job(program, *planned)
+
+    def run_jobs(self, jobs: Sequence[bytes]) -> Many:
+        """Run one after the other and screen each, up to the first that is flagged, which `look` then takes."""
+        assert isinstance(self.backend, TreeBackend)
+        self.is_running = True
+        try:
+            return self.backend.run_many(jobs)
+        finally:
+            self.is_running = False
 
     def look(self, reason: str, seed: int = 0, execution: int = 0) -> Execution:
         """All of the execution that was run last, which ended for `reason`."""

@@ -7,8 +7,9 @@ shown to the strategy as they stand, its answers and draws are the schedule, and
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from stressvmap import program as ops
@@ -17,13 +18,13 @@ from stressvmap.journal.journal import Journal
 from stressvmap.journal.place import CALLERS, STACKS, where
 from stressvmap.program import Program
 from stressvmap.runtime.runtime import DONE, Runtime
-from stressvmap.runtime.strategy import Schedule, Strategy
+from stressvmap.runtime.strategy import Plan, Schedule, Strategy
 from stressvmap.runtime.task import Task
 from stressvmap.scenario import Scenario
 from stressvmap.tree.audit import Auditor
 from stressvmap.tree.decode import Decoder
 from stressvmap.tree.layout import layout_of
-from stressvmap.tree.library import ConfigView, Library, Loadable, TaskView, loadable
+from stressvmap.tree.library import REASONS, ConfigView, Library, Loadable, TallyView, TaskView, loadable
 from stressvmap.tree.screen import Screen
 from stressvmap.tree.version import TreeVersion
 
@@ -97,6 +98,8 @@ class TreeRuntime(Runtime):
         self._schedule: Schedule | None = Schedule()
         super().__init__()
         self.strategy = strategy
+        self.planned: tuple[Plan, int] | None = None
+        """What the engine is to carry out in the next run, with its seed; None: the strategy is asked."""
         self.failure: BaseException | None = None
         self.backends: dict[Machine, TreeBackend] = {}
         """By machine: a library boots once, and what was loaded stays, so who goes to and fro between machines, as
@@ -156,11 +159,10 @@ class TreeRuntime(Runtime):
         """Run what is loaded. Raises what the strategy raised."""
         library = self.library
         assert library is not None
-        plan = self.strategy.plan()
-        if plan is None:
+        if self.planned is None:
             library.decide_by(self._decide, self._draw, wants_wakeups=self.strategy.wants_wakeups)
         else:
-            library.decide_by_plan(plan)
+            library.decide_by_plan(*self.planned)
         reason = library.run()
         self.is_sealed = True
         if self.failure is not None:
@@ -231,6 +233,24 @@ def backend_for(version: TreeVersion, scenario: Scenario, runtime: TreeRuntime) 
     return backend
 
 
+@dataclass(frozen=True, slots=True)
+class Many:
+    """What a series of runs came to."""
+
+    runs: int
+    flags: int
+    """Of the last of them; those before it have none."""
+    reason: str
+    """Why the last one ended (runtime's reasons)."""
+    points: int
+    """Of those before the last."""
+    operations: int
+    """Of those before the last."""
+
+
+_STRATEGY: Final = struct.Struct("=QQ").pack
+
+
 class TreeBackend:
     """Runs programs on a tree. `reset` loads one; `run` runs it to its end and cleans up; `journal` decodes."""
 
@@ -251,6 +271,7 @@ class TreeBackend:
         self.reason = ""
         self._encoded: dict[int, tuple[Program, Loadable]] = {}
         """By id() of the program, which is kept so that it stays its own: for a few programs that are run often."""
+        self._tally = TallyView()
 
     def use(self, scenario: Scenario) -> None:
         """Run under a scenario of the same machine (`machine_of`) from now on."""
@@ -260,13 +281,32 @@ class TreeBackend:
 
     def reset(self, program: Program) -> None:
         """Load a program on a machine as it was after boot."""
+        self.library.load(self._loadable(program))
+        self.runtime.begin()
+
+    def _loadable(self, program: Program) -> Loadable:
         kept = self._encoded.get(id(program))
         if kept is None or kept[0] is not program:
             if len(self._encoded) >= ENCODED_MAX:
                 self._encoded.clear()
             kept = self._encoded[id(program)] = (program, self._encode(program))
-        self.library.load(kept[1])
+        return kept[1]
+
+    def job(self, program: Program, plan: Plan, seed: int) -> bytes:
+        """A run, for `run_many`; of use until ENCODED_MAX other programs were loaded."""
+        return self._loadable(program).job + _STRATEGY(self.library.planned(plan), seed)
+
+    def run_many(self, jobs: Sequence[bytes]) -> Many:
+        """Run one after the other and screen each, up to the first that is flagged: the last run is as `reset` and
+        `run` would have left it.
+        """
+        tally = self._tally
+        count = self.library.run_many(b"".join(jobs), tally)
         self.runtime.begin()
+        self.runtime.is_sealed = True
+        self.reason = REASONS[tally.reason]
+        self.screen.note(tally.flags)
+        return Many(count, tally.flags, self.reason, tally.points, tally.operations)
 
     def _encode(self, program: Program) -> Loadable:
         library, scenario = self.library, self.scenario
@@ -288,7 +328,7 @@ class TreeBackend:
 
     @property
     def flags(self) -> int:
-        """What the oracle saw of the last run that the checks should look at; 0: nothing."""
+        """What the oracle sees of the last run that the checks should look at; 0: nothing."""
         return self.screen.flags()
 
     @property

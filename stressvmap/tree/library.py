@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import struct
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -24,6 +26,11 @@ CPUS: Final = 256
 EVENT_BYTES: Final = 32
 EVENT_FORMAT: Final = "<HHHHIIQQ"
 """struct sv_event: kind, task, cpu, flags, pc, b, a, c."""
+PROGRAM_FORMAT: Final = "=QQQQIIII"
+"""struct sv_job, up to its strategy: tasks, operations, faults, migrations; how many of the first, third, fourth."""
+JOB_FORMAT: Final = f"{PROGRAM_FORMAT}QQ"
+"""struct sv_job: the program, the strategy, the seed."""
+JOB_BYTES: Final = struct.calcsize(JOB_FORMAT)
 LOWEST_ADDRESS: Final = 1 << 32
 LIBRARY: Final = 0x300000000000
 ARENA: Final = 0x200000000000
@@ -109,6 +116,27 @@ class ConfigView(ctypes.Structure):
     ]
 
 
+class StrategyView(ctypes.Structure):
+    """struct sv_strategy."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_uint32) for name in ("kind", "prefers_others", "count", "n_lengths")),
+        ("length", ctypes.c_uint64),
+        ("longest", ctypes.c_uint64),
+        ("lengths", ctypes.c_char_p),
+    ]
+
+
+class TallyView(ctypes.Structure):
+    """struct sv_tally."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_uint64) for name in ("points", "operations", "flags")),
+        ("reason", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+    ]
+
+
 class SearchCounts(ctypes.Structure):
     """struct sv_search_counts."""
 
@@ -136,6 +164,8 @@ class Library:
         """(start, bytes, where it is told to be) of what lies elsewhere in another process."""
         self._strings: dict[int, str] = {}
         self._numbers: dict[str, int] = {}
+        self._plans: dict[int, tuple[Plan, StrategyView, int]] = {}
+        """By id() of the plan, which is kept so that it stays its own."""
         self._kept: tuple[Any, ...] = ()
         """Callbacks and buffers that the engine points to."""
         u32, u64, pointer = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
@@ -144,7 +174,8 @@ class Library:
         declare("sv_error", ctypes.c_char_p)
         declare("sv_load", ctypes.c_int, pointer, u32, pointer, pointer, u32, pointer, u32)
         declare("sv_set_decide", None, DecideFn, DrawFn, ctypes.c_int)
-        declare("sv_set_walk", None, ctypes.c_char_p, u32, ctypes.c_char_p, u32, u32, u32, u64)
+        declare("sv_set_strategy", None, pointer, u64)
+        declare("sv_run_many", ctypes.c_int, pointer, u32, ctypes.POINTER(TallyView))
         declare("sv_set_steps_max", None, u64)
         declare("sv_run", ctypes.c_int)
         declare("sv_enabled_ids", u32, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
@@ -234,7 +265,7 @@ class Library:
 
     def load(self, program: Loadable) -> None:
         """Reset, and load a program."""
-        if self.dll.sv_load(*program):
+        if self.dll.sv_load(*program.arguments):
             raise HarnessError(f"the engine takes no such program: {(self.dll.sv_error() or b'').decode()}")
 
     def decide_by(self, decide: Callable[[int], int], draw: Callable[[int], int], *, wants_wakeups: bool) -> None:
@@ -242,12 +273,34 @@ class Library:
         self._kept = (DecideFn(decide), DrawFn(draw))
         self.dll.sv_set_decide(*self._kept, int(wants_wakeups))
 
-    def decide_by_plan(self, plan: Plan) -> None:
-        """Follow a plan, which the engine copies none of."""
-        self._kept = (plan,)
-        flags = plan.is_absolute | plan.prefers_others << 1
-        ranks, lengths = plan.ranks, plan.lengths
-        self.dll.sv_set_walk(ranks, len(ranks) >> 2, lengths, len(lengths) >> 2, flags, plan.longest, plan.draw_seed)
+    def decide_by_plan(self, plan: Plan, seed: int) -> None:
+        """Carry out a strategy from this seed on."""
+        self.dll.sv_set_strategy(self.planned(plan), seed)
+
+    def planned(self, plan: Plan) -> int:
+        """Where the engine finds a plan; kept as long as this is."""
+        kept = self._plans.get(id(plan))
+        if kept is None:
+            view = StrategyView(
+                plan.kind,
+                plan.prefers_others,
+                plan.count,
+                len(plan.lengths) >> 2,
+                plan.length,
+                plan.longest,
+                plan.lengths,
+            )
+            kept = self._plans[id(plan)] = (plan, view, ctypes.addressof(view))
+        return kept[2]
+
+    def run_many(self, jobs: bytes, tally: TallyView) -> int:
+        """Run jobs (JOB_FORMAT) one after the other, up to the first that screening flags; how many. Raises
+        HarnessError where the engine does not take one.
+        """
+        count = int(self.dll.sv_run_many(jobs, len(jobs) // JOB_BYTES, ctypes.byref(tally)))
+        if count < 0:
+            raise HarnessError(f"the engine takes no such program: {(self.dll.sv_error() or b'').decode()}")
+        return count
 
     def set_steps_max(self, steps_max: int) -> None:
         """Give up the runs to come after so many points."""
@@ -403,8 +456,14 @@ class Library:
         return int.from_bytes(ctypes.string_at(address, size), "little")
 
 
-Loadable = tuple[Any, ...]
-"""The arguments of sv_load."""
+@dataclass(frozen=True, slots=True)
+class Loadable:
+    """A program as the engine takes it."""
+
+    arguments: tuple[Any, ...]
+    """Of sv_load; its arrays live here."""
+    job: bytes
+    """The same, in PROGRAM_FORMAT."""
 
 
 def loadable(
@@ -413,12 +472,15 @@ def loadable(
     faults: Sequence[tuple[int, int, int]],
     migrations: Sequence[tuple[int, int, int]],
 ) -> Loadable:
-    """A program as the engine takes it: tasks (cpu, role, first op, ops), ops (kind, slot, pages), faults (kind, task,
-    nth), migrations (task, cpu, point) sorted by (task, point).
+    """A program of tasks (cpu, role, first op, ops), ops (kind, slot, pages), faults (kind, task, nth) and migrations
+    (task, cpu, point), sorted by (task, point).
     """
     moves = [word for task, cpu, point in migrations for word in (task | cpu << 32, point)]
     m = (ctypes.c_uint64 * len(moves))(*moves)
-    return _words(tasks), len(tasks), _words(ops), _words(faults), len(faults), m, len(migrations)
+    t, o, f = _words(tasks), _words(ops), _words(faults)
+    where = (ctypes.addressof(array) for array in (t, o, f, m))
+    job = struct.pack(PROGRAM_FORMAT, *where, len(tasks), len(faults), len(migrations), 0)
+    return Loadable((t, len(tasks), o, f, len(faults), m, len(migrations)), job)
 
 
 def _size_of(library: Path) -> int:

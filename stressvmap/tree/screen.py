@@ -150,9 +150,6 @@ class Race:
 class Screen:
     """Screens the runs of one booted library. `flags` is asked after each run; the library's memory is as it left it.
 
-    `races_every`: data races cost as much as all else together; of so many runs one is screened for them, and a race
-    in the others is not seen.
-
     Raises HarnessError if the library was built without screening, or where C says no.
     """
 
@@ -165,22 +162,19 @@ class Screen:
         *,
         wanted: int = EVERYTHING,
         race_reports: int = RACE_REPORTS,
-        races_every: int = 1,
     ) -> None:
         self.auditor = auditor
         self.decoder: Decoder = auditor.decoder
         self.library: Library = auditor.library
         self.scenario, self.window, self.direct_map = scenario, window, direct_map
         self._declare()
-        self.begin(wanted=wanted, race_reports=race_reports, races_every=races_every)
+        self.begin(wanted=wanted, race_reports=race_reports)
 
-    def begin(self, *, wanted: int = EVERYTHING, race_reports: int = RACE_REPORTS, races_every: int = 1) -> None:
+    def begin(self, *, wanted: int = EVERYTHING, race_reports: int = RACE_REPORTS) -> None:
         """Forget every race, type and lock, and go on with these settings. The library's memory is as boot or a run
         left it.
         """
         self.wanted = wanted
-        self.races_every = races_every
-        self.runs = 0
         self._fields: list[tuple[str, Struct | None, int]] = []
         """(type, layout, size) of each struct that C knows."""
         self._classes: dict[str, int] = {}
@@ -195,14 +189,14 @@ class Screen:
 
     def flags(self) -> int:
         """Why Python's checks must look at the run that is over, a bit each (CHECKS_BY_BIT); 0: they need not."""
-        if self.races_every > 1:
-            has_races = self.runs % self.races_every == 0
-            self._call("sv_screen_want", self.wanted if has_races else self.wanted & ~RACE)
-        self.runs += 1
         found = int(self._screen())
+        self.note(found)
+        return found
+
+    def note(self, found: int) -> None:
+        """The run that is over was screened by the engine, with these flags: learn what C did not know in it."""
         if found & UNKNOWN:
             self._learn()
-        return found
 
     def races(self) -> list[Race]:
         """The races seen so far, flagged or only counted, in the order of their first sight."""
@@ -225,7 +219,6 @@ class Screen:
             self._screen.restype = _u64
             for name, result, arguments in (
                 ("sv_screen_setup", ctypes.c_int, [pointer]),
-                ("sv_screen_want", None, [_u32]),
                 ("sv_screen_struct", ctypes.c_int, [pointer]),
                 ("sv_screen_type", ctypes.c_int, [_u32, _u32, _u32]),
                 ("sv_screen_global", ctypes.c_int, [_u64, _u32, _u32]),
@@ -432,6 +425,15 @@ class Choice:
             is_chosen = bool(flags & RACE) or seen < self.first or seen % self.every == 0
         self.judged += is_chosen
         return is_chosen
+
+    def until_sample(self) -> int:
+        """How many runs without flags there may be, up to and with the next that is judged all the same."""
+        return -self.unflagged % self.sample + 1
+
+    def pass_by(self, runs: int) -> None:
+        """Count runs without flags, fewer than `until_sample`."""
+        self.runs += runs
+        self.unflagged += runs
 
     def as_dict(self) -> dict[str, Any]:
         """For the result object: how many runs were screened, flagged and judged, and flagged why."""

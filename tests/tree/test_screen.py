@@ -258,16 +258,6 @@ def test_a_race_flags_a_few_runs_and_is_only_counted_then(
     assert max(race.runs for race in encoded.screen.races()) >= 10
 
 
-def test_races_may_be_screened_for_in_one_of_so_many_runs(
-    library: StubLibrary, journals: Callable[..., Journal]
-) -> None:
-    journal = racy(journals)
-    every = Encoded(library, SCENARIO, journal, race_reports=ALWAYS, races_every=3)
-    told = [every.flags(journal) for _ in range(12)]
-    assert [bool(flags & RACE) for flags in told[-6:]] == [True, False, False, True, False, False]
-    assert {flags & ~RACE for flags in told[-6:]} == {told[-1]}
-
-
 def test_another_race_is_flagged_beside_one_that_is_known(
     library: StubLibrary, journals: Callable[..., Journal]
 ) -> None:

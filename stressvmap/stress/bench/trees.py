@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -18,11 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from stressvmap.errors import StressVmapError
+from stressvmap.program import Program
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.scenario import Scenario
+from stressvmap.sched.delegate import InTurn
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.stress import subject
 from stressvmap.stress.bench.ratio import AT_LEAST, AT_MOST, Mark, Ratio, compare
+from stressvmap.stress.engine import AHEAD
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.tree_study import DENSE, tree_named
 from stressvmap.stress.workloads import draw
@@ -30,8 +34,8 @@ from stressvmap.tree.backend import TreeBackend
 
 RELEASES: Final = ("6.1", "6.12")
 PROGRAMS: Final = 200
-PLANNED: Final = ("switch-points", "sticky", "random")
-ASKED: Final = ("pct", "pos", "round-robin")
+STRATEGIES: Final = ("switch-points", "sticky", "pct", "random", "pos", "round-robin", "mixed")
+ASKED: Final = ("pct", "pos")
 MARKS: Final = {
     "switch-points": Mark(AT_LEAST, 0.6),
     "sticky": Mark(AT_LEAST, 0.6),
@@ -42,6 +46,16 @@ SWITCHES: Final = 5
 """Of the engine's own plan."""
 
 
+class Asked(InTurn):
+    """A strategy that tells nothing in advance."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        super().__init__([strategy])
+
+    def plan(self, execution: int) -> None:
+        """None, always."""
+
+
 class Bench:
     """One tree, ready to run."""
 
@@ -50,7 +64,7 @@ class Bench:
         assert isinstance(self.executor.backend, TreeBackend)
         self.backend = self.executor.backend
         self.programs = [draw(scenario, 1, number) for number in range(PROGRAMS)]
-        self.strategies = {name: self._strategy(name) for name in (*PLANNED, *ASKED)}
+        self.strategies = {name: self._strategy(name) for name in STRATEGIES}
         self._next = 0
 
     def _strategy(self, name: str) -> Strategy:
@@ -58,17 +72,42 @@ class Bench:
         self.executor.calibrate(made, self.programs)
         return made
 
-    def through_python(self, name: str, runs: int, *, is_screened: bool) -> float:
-        """Runs a second of processor time, each another program."""
+    def through_python(self, name: str, runs: int) -> float:
+        """Runs a second of processor time, each another program, screened: as `stress` makes them."""
+        strategy, executor = self.strategies[name], self.executor
+        ahead: deque[bytes] = deque()
+        started = time.process_time()
+        left = runs
+        while left:
+            while len(ahead) < min(left, AHEAD):
+                job = executor.job(self._program(), strategy, execution=self._next)
+                assert job is not None
+                ahead.append(job)
+            for _ in range(count := executor.run_jobs(tuple(ahead)).runs):
+                ahead.popleft()
+            left -= count
+        return runs / (time.process_time() - started)
+
+    def asked(self, name: str, runs: int) -> float:
+        """The same under a strategy that is asked at each decision."""
+        strategy = Asked(self.strategies[name])
+        started = time.process_time()
+        for _ in range(runs):
+            self.executor.run_unseen(self._program(), strategy, execution=self._next)
+            _ = self.backend.flags
+        return runs / (time.process_time() - started)
+
+    def unscreened(self, name: str, runs: int) -> float:
+        """The same as `through_python`, one by one, and nobody looks at what happened."""
         strategy = self.strategies[name]
         started = time.process_time()
         for _ in range(runs):
-            number = self._next
-            self._next += 1
-            self.executor.run_unseen(self.programs[number % PROGRAMS], strategy, execution=number)
-            if is_screened:
-                _ = self.backend.flags
+            self.executor.run_unseen(self._program(), strategy, execution=self._next)
         return runs / (time.process_time() - started)
+
+    def _program(self) -> Program:
+        self._next += 1
+        return self.programs[self._next % PROGRAMS]
 
     def engine_alone(self, runs: int, *, is_bare: bool = False) -> float:
         """Runs a second of one program after the other, a share of the runs each."""
@@ -90,14 +129,18 @@ def ratios(bench: Bench, runs: int, repeats: int) -> Iterator[Ratio]:
     def alone() -> float:
         return bench.engine_alone(runs)
 
-    def python(name: str, *, is_screened: bool) -> Callable[[], float]:
-        return lambda: bench.through_python(name, runs, is_screened=is_screened)
+    def side(run: Callable[[str, int], float], name: str, runs: int) -> Callable[[], float]:
+        return lambda: run(name, runs)
 
-    for name in (*PLANNED, *ASKED):
+    for name in STRATEGIES:
         told = f"{name}, screened / engine alone"
-        yield compare(told, python(name, is_screened=True), alone, repeats, MARKS.get(name))
-    for name in PLANNED[:2]:
-        yield compare(f"{name}, not screened / engine alone", python(name, is_screened=False), alone, repeats)
+        yield compare(told, side(bench.through_python, name, runs), alone, repeats, MARKS.get(name))
+    for name in ASKED:
+        told = f"{name}, asked at each decision, screened / engine alone"
+        yield compare(told, side(bench.asked, name, max(1, runs // 20)), alone, repeats)
+    for name in STRATEGIES[:2]:
+        told = f"{name}, one by one, not screened / engine alone"
+        yield compare(told, side(bench.unscreened, name, runs), alone, repeats)
     yield compare(
         "empty callbacks / engine alone", lambda: bench.engine_alone(runs, is_bare=True), alone, repeats, BARE_MARK
     )
@@ -115,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for release in RELEASES:
             bench = Bench(f"{tree_named(release)}?points={options.points}", DENSE)
             rate = bench.engine_alone(options.runs)
-            bench.through_python("sticky", PROGRAMS, is_screened=True)
+            bench.through_python("sticky", PROGRAMS)  # so that screening knows types and locks
             points = bench.executor.runtime.points
             table = Table("ratio", "median", "spread", "mark", "", title=f"{release}, points: {options.points}")
             for ratio in ratios(bench, options.runs, options.repeats):

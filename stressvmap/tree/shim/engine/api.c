@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "screen.h"
 
 #define CLEANUP_TASK 900
 
@@ -197,20 +198,48 @@ void sv_end_run(int *reason)
 	sv_record_stop(*reason);
 }
 
-int sv_run(void)
+/* What is loaded, to its end. */
+static int run_to_end(void)
 {
 	int reason;
 
+	is_loaded = false;
+	reason = sv_run_tasks();
+	sv_end_run(&reason);
+	return reason;
+}
+
+int sv_run(void)
+{
 	error[0] = 0;
 	sv_stop_requested = 0;
 	if (!is_loaded)
 		sv_set_error("no program is loaded: each run needs an sv_load");
 	if (!is_loaded || !sv_crash_arm())
 		return SV_INTERRUPTED;
-	is_loaded = false;
-	reason = sv_run_tasks();
-	sv_end_run(&reason);
-	return reason;
+	return run_to_end();
+}
+
+int sv_run_many(const struct sv_job *jobs, uint32_t n, struct sv_tally *tally)
+{
+	const struct sv_job *job = jobs;
+
+	memset(tally, 0, sizeof(*tally));
+	sv_stop_requested = 0;
+	while (n) {
+		sv_set_strategy(job->strategy, job->seed);
+		if (sv_load(job->tasks, job->n_tasks, job->ops, job->faults, job->n_faults, job->migrations,
+			    job->n_migrations) || !sv_crash_arm())
+			return -1;
+		tally->reason = (uint32_t)run_to_end();
+		tally->flags = sv_screen();
+		job++;
+		if (!--n || tally->flags || sv_stop_requested)
+			break;
+		tally->points += sv_points;
+		tally->operations += sv_operations();
+	}
+	return (int)(job - jobs);
 }
 
 const struct sv_task *const *sv_all_tasks(uint32_t *n)

@@ -335,19 +335,47 @@ SV_EXPORT int sv_load(const struct sv_program_task *tasks, uint32_t n_tasks, con
 		      const struct sv_fault *faults, uint32_t n_faults, const struct sv_migration *migrations,
 		      uint32_t n_migrations);		     /* reset, then load */
 SV_EXPORT void sv_set_decide(sv_decide_fn decide, sv_draw_fn draw, int wants_wakeups); /* NULL: by plan */
-/*
- * The decisions of a whole run in advance: at each the next rank says which of the enabled tasks, as above, and the next
- * length for how many points. Both begin again when they are used up; neither is copied.
- */
-enum sv_walk_flag {
-	SV_WALK_ABSOLUTE = 1, /* lengths are numbers of points, ascending; a grant ends at the next of them */
-	SV_WALK_OTHERS = 2,   /* where a grant is used up, choose among the others, if there are any */
+/* A strategy that is carried out here (strategy.c), instead of a callback. `lengths` stays the caller's. */
+enum sv_strategy_kind {
+	SV_BY_WALK,	  /* any enabled task, for as many points as an entry of `lengths`, drawn, says */
+	SV_BY_SWITCHES,	  /* `count` switches at points drawn from 1..length */
+	SV_BY_PRIORITIES, /* PCT: `count` change points drawn from 1..length; `longest` points on end are a spinner's */
+	SV_BY_OPERATIONS, /* POS */
+	SV_BY_TURNS	  /* in turn, `count` points each; 0: as many as are drawn from 1..length */
 };
-SV_EXPORT void sv_set_walk(const uint32_t *ranks, uint32_t n_ranks, const uint32_t *lengths, uint32_t n_lengths,
-			   uint32_t flags, uint32_t longest, uint64_t draw_seed);
+struct sv_strategy {
+	uint32_t kind;
+	uint32_t prefers_others; /* where a grant is used up, choose among the others, if there are any */
+	uint32_t count;
+	uint32_t n_lengths;
+	uint64_t length;
+	uint64_t longest; /* no grant is longer */
+	const uint32_t *lengths;
+};
+SV_EXPORT void sv_set_strategy(const struct sv_strategy *strategy, uint64_t seed);
 SV_EXPORT void sv_set_plan(const struct sv_step *steps, uint32_t n_steps, uint64_t draw_seed);
 SV_EXPORT void sv_set_steps_max(uint64_t steps_max); /* of the runs to come, instead of what sv_boot was told */
 SV_EXPORT int sv_run(void); /* the program, then clean-up if it was done; enum sv_reason */
+/*
+ * Run one program after the other, each under a strategy, and screen each (screen.h): up to and with the first that is
+ * flagged, or that a request to stop cut short. Returns how many were run; -1 with sv_error().
+ */
+struct sv_job {
+	const struct sv_program_task *tasks;
+	const struct sv_op *ops;
+	const struct sv_fault *faults;
+	const struct sv_migration *migrations;
+	uint32_t n_tasks, n_faults, n_migrations, pad;
+	const struct sv_strategy *strategy;
+	uint64_t seed;
+};
+struct sv_tally {
+	uint64_t points, operations; /* of all of them but the last, which the other calls tell of */
+	uint64_t flags;		     /* of the last */
+	uint32_t reason;	     /* of the last: enum sv_reason */
+	uint32_t pad;
+};
+SV_EXPORT int sv_run_many(const struct sv_job *jobs, uint32_t n, struct sv_tally *tally);
 SV_EXPORT uint32_t sv_enabled_ids(const int32_t **ids);	     /* for decide: ascending */
 SV_EXPORT int32_t sv_current_id(void);			     /* for decide: the task that stopped; at the start, 0 */
 SV_EXPORT const struct sv_task *const *sv_all_tasks(uint32_t *n);

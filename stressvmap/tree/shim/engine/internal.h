@@ -168,6 +168,9 @@ bool sv_schedule_init(void);
 bool sv_run_boot(void (*body)(void *));
 void sv_enabled_insert(struct sv_task *task);
 void sv_enabled_remove(struct sv_task *task);
+extern struct sv_task *sv_enabled[SV_TASKS]; /* ascending by id */
+extern int32_t sv_enabled_count;
+void sv_seed_draws(uint64_t seed); /* of sv_draw, where no callback is asked */
 /* A plan of switches at points spread over `length`. */
 void sv_plan_random(uint64_t *seed, uint64_t length, uint32_t switches);
 
@@ -179,6 +182,13 @@ SV_INLINE void sv_announce(struct sv_task *task, int kind, uint64_t object, uint
 	if (unlikely(++sv_points >= sv_attend_at))
 		sv_attend();
 }
+
+/* ---------------------------------------------------------------- strategy.c */
+
+bool sv_strategy_is_set(void);
+void sv_strategy_unset(void);
+void sv_strategy_reset(void); /* a run begins */
+struct sv_task *sv_strategy_choose(struct sv_task *task, int why, uint64_t *points);
 
 /* ---------------------------------------------------------------- machine.c */
 

@@ -18,8 +18,9 @@
 uint64_t sv_points, sv_switches, sv_attend_at = UINT64_MAX;
 volatile int sv_stop_requested;
 
-static struct sv_task *enabled[SV_TASKS];
-static int32_t enabled_ids[SV_TASKS], enabled_count;
+struct sv_task *sv_enabled[SV_TASKS];
+int32_t sv_enabled_count;
+static int32_t enabled_ids[SV_TASKS];
 
 static uint64_t ask_at;	 /* sv_points when the grant is used up; sv_attend_at is never above it */
 static uint64_t counted; /* sv_points when the running task's own points were last brought up to date */
@@ -34,13 +35,6 @@ static bool wants_wakeups;
 static struct sv_area plan, choices, draws;
 static uint32_t plan_steps, plan_next;
 static uint64_t choice_count, draw_count, draw_seed, draw_state;
-
-/* sv_set_walk: whose arrays are the caller's. No ranks: there is none. */
-static struct {
-	const uint32_t *ranks, *lengths;
-	uint32_t n_ranks, n_lengths, flags, longest;
-	uint32_t next_rank, next_length;
-} walk;
 
 /* What a task asks of the hub when it switches to it. */
 enum request { REQUEST_NEXT, REQUEST_DRAW, REQUEST_OVER };
@@ -61,20 +55,21 @@ void sv_schedule_reset(void)
 {
 	if (choice_count * sizeof(struct sv_choice) > CHOICES_KEPT)
 		sv_trim(&choices, CHOICES_KEPT);
-	enabled_count = 0;
+	sv_enabled_count = 0;
 	sv_points = counted = since = 0;
 	sv_attend_at = UINT64_MAX;
 	choice_count = draw_count = 0;
 	is_special = false;
-	plan_next = walk.next_rank = walk.next_length = 0;
+	plan_next = 0;
 	draw_state = draw_seed;
+	sv_strategy_reset();
 }
 
 /* ---------------------------------------------------------------- the enabled tasks, ascending by id */
 
 static int32_t enabled_place(int32_t id)
 {
-	int32_t at = enabled_count;
+	int32_t at = sv_enabled_count;
 
 	while (at && enabled_ids[at - 1] >= id)
 		at--;
@@ -84,11 +79,11 @@ static int32_t enabled_place(int32_t id)
 void sv_enabled_insert(struct sv_task *task)
 {
 	int32_t at = enabled_place(task->id);
-	size_t after = (size_t)(enabled_count++ - at);
+	size_t after = (size_t)(sv_enabled_count++ - at);
 
-	memmove(&enabled[at + 1], &enabled[at], after * sizeof(enabled[0]));
+	memmove(&sv_enabled[at + 1], &sv_enabled[at], after * sizeof(sv_enabled[0]));
 	memmove(&enabled_ids[at + 1], &enabled_ids[at], after * sizeof(enabled_ids[0]));
-	enabled[at] = task;
+	sv_enabled[at] = task;
 	enabled_ids[at] = task->id;
 	task->is_enabled = 1;
 }
@@ -96,9 +91,9 @@ void sv_enabled_insert(struct sv_task *task)
 void sv_enabled_remove(struct sv_task *task)
 {
 	int32_t at = enabled_place(task->id);
-	size_t after = (size_t)(--enabled_count - at);
+	size_t after = (size_t)(--sv_enabled_count - at);
 
-	memmove(&enabled[at], &enabled[at + 1], after * sizeof(enabled[0]));
+	memmove(&sv_enabled[at], &sv_enabled[at + 1], after * sizeof(sv_enabled[0]));
 	memmove(&enabled_ids[at], &enabled_ids[at + 1], after * sizeof(enabled_ids[0]));
 	task->is_enabled = 0;
 }
@@ -106,7 +101,7 @@ void sv_enabled_remove(struct sv_task *task)
 uint32_t sv_enabled_ids(const int32_t **ids)
 {
 	*ids = enabled_ids;
-	return (uint32_t)enabled_count;
+	return (uint32_t)sv_enabled_count;
 }
 
 /* ---------------------------------------------------------------- decisions */
@@ -156,41 +151,10 @@ static struct sv_task *decide_by_plan(struct sv_task *task, uint64_t *points)
 	if (plan_next < plan_steps) {
 		step = (const struct sv_step *)plan.start + plan_next++;
 		*points = step->points ? step->points : 1;
-		return enabled[(uint64_t)step->rank * (uint32_t)enabled_count >> 32];
+		return sv_enabled[(uint64_t)step->rank * (uint32_t)sv_enabled_count >> 32];
 	}
 	*points = SV_NEVER;
-	return task && task->is_enabled ? task : enabled[0];
-}
-
-/* An enabled task by the walk's next rank; not `task` where its grant is used up and others can run. */
-static struct sv_task *walk_to(const struct sv_task *task, int why)
-{
-	uint32_t rank = walk.ranks[walk.next_rank], count = (uint32_t)enabled_count, at;
-
-	walk.next_rank = walk.next_rank + 1 == walk.n_ranks ? 0 : walk.next_rank + 1;
-	if (!(walk.flags & SV_WALK_OTHERS) || why != SV_WHY_COUNT_OVER || !task || !task->is_enabled ||
-	    count == 1)
-		return enabled[(uint64_t)rank * count >> 32];
-	at = (uint32_t)((uint64_t)rank * (count - 1) >> 32);
-	return enabled[at] == task ? enabled[count - 1] : enabled[at];
-}
-
-static struct sv_task *decide_by_walk(const struct sv_task *task, int why, uint64_t *points)
-{
-	uint64_t most = walk.longest;
-
-	if (walk.flags & SV_WALK_ABSOLUTE) {
-		while (walk.next_length < walk.n_lengths && walk.lengths[walk.next_length] <= sv_points)
-			walk.next_length++;
-		if (walk.next_length < walk.n_lengths && walk.lengths[walk.next_length] - sv_points < most)
-			most = walk.lengths[walk.next_length] - sv_points;
-	} else {
-		if (walk.lengths[walk.next_length] < most)
-			most = walk.lengths[walk.next_length];
-		walk.next_length = walk.next_length + 1 == walk.n_lengths ? 0 : walk.next_length + 1;
-	}
-	*points = most ? most : 1;
-	return walk_to(task, why);
+	return task && task->is_enabled ? task : sv_enabled[0];
 }
 
 static struct sv_task *decide_by_callback(int why, uint64_t *points)
@@ -202,8 +166,8 @@ static struct sv_task *decide_by_callback(int why, uint64_t *points)
 		return NULL;
 	*points = (uint64_t)answer & ((UINT64_C(1) << 40) - 1);
 	at = enabled_place(id);
-	if (at < enabled_count && enabled_ids[at] == id && *points)
-		return enabled[at];
+	if (at < sv_enabled_count && enabled_ids[at] == id && *points)
+		return sv_enabled[at];
 	sv_set_error("decide: task %d for %llu points, where it is not enabled or the points are none", id,
 		     (unsigned long long)*points);
 	return NULL;
@@ -215,14 +179,14 @@ static struct sv_task *decide_now(struct sv_task *task, int why, uint64_t *point
 		return sv_search_choose(task, points);
 	if (decide)
 		return decide_by_callback(why, points);
-	return walk.n_ranks ? decide_by_walk(task, why, points) : decide_by_plan(task, points);
+	return sv_strategy_is_set() ? sv_strategy_choose(task, why, points) : decide_by_plan(task, points);
 }
 
 static int why_over(void)
 {
 	if (sv_points >= sv_config.steps_max)
 		return SV_STEPS_MAX;
-	if (enabled_count)
+	if (sv_enabled_count)
 		return SV_INTERRUPTED;
 	for (int32_t i = 0; i < sv_task_count; i++)
 		if (!sv_is_finished(sv_tasks[i]))
@@ -239,7 +203,7 @@ static struct sv_task *next(struct sv_task *task, int why)
 	if (task)
 		task->points += sv_points - counted;
 	counted = sv_points;
-	if (enabled_count && sv_points < sv_config.steps_max && !sv_stop_requested)
+	if (sv_enabled_count && sv_points < sv_config.steps_max && !sv_stop_requested)
 		chosen = decide_now(task, why, &points);
 	if (!chosen) {
 		reason = why_over();
@@ -487,20 +451,11 @@ void sv_set_decide(sv_decide_fn decide_fn, sv_draw_fn draw_fn, int wants)
 	decide = decide_fn;
 	draw = draw_fn;
 	wants_wakeups = wants;
-	walk.n_ranks = 0;
+	sv_strategy_unset();
 }
 
-void sv_set_walk(const uint32_t *ranks, uint32_t n_ranks, const uint32_t *lengths, uint32_t n_lengths,
-		 uint32_t flags, uint32_t longest, uint64_t seed)
+void sv_seed_draws(uint64_t seed)
 {
-	sv_set_decide(NULL, NULL, 0);
-	walk.ranks = ranks;
-	walk.n_ranks = n_ranks;
-	walk.lengths = lengths;
-	walk.n_lengths = n_lengths;
-	walk.flags = flags;
-	walk.longest = longest;
-	walk.next_rank = walk.next_length = 0;
 	draw_seed = draw_state = seed;
 }
 

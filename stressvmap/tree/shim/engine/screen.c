@@ -182,21 +182,47 @@ static void stopped(void)
 
 /* ---------------------------------------------------------------- the pass */
 
-static inline __attribute__((always_inline)) void access(uint32_t number, const struct sv_event *event, struct thread *thread)
+static void slowly(uint32_t number, const struct sv_event *event, struct thread *thread, struct slot *slot)
 {
-	struct place *place = sc_place_find(event->a);
-	bool is_read = event->kind == SV_READ || event->kind == SV_READ_ONCE;
+	struct place *place = sc_places + slot->place;
+	uint32_t kind = 1u << event->kind;
 
 	if (unlikely(place->object == &sc_nothing))
 		return;
 	if (place->role & SV_ROLES && event->kind != SV_ATOMIC) {
-		if (is_read)
+		if (kind & (1u << SV_READ | 1u << SV_READ_ONCE))
 			sc_block_read(number, event, thread, place);
 		else
 			sc_block_write(event, thread, place);
 	}
-	if (wants(SV_FLAG_RACE))
-		sc_race_access(number, event, thread, place);
+	if (!wants(SV_FLAG_RACE))
+		return;
+	sc_race_access(number, event, thread, place);
+	if (place->role || place->has_aliases)
+		return;
+	if (slot->tag != thread->tag || !(kind & (1u << SV_READ | 1u << SV_READ_ONCE)))
+		slot->idle = 0;
+	slot->tag = thread->tag;
+	if (!place->released)
+		slot->idle |= kind;
+}
+
+static inline __attribute__((always_inline)) void access(uint32_t number, const struct sv_event *event, struct thread *thread)
+{
+	struct slot *slot = sc_slot_find(event->a);
+
+	if (slot->tag != thread->tag || !(slot->idle >> event->kind & 1))
+		slowly(number, event, thread, slot);
+}
+
+static void will_publish(const struct sv_event *event, struct thread *thread)
+{
+	struct slot *slot = sc_slot_find(event->a);
+
+	if (sc_places[slot->place].object != &sc_nothing) {
+		sc_order_released(thread, sc_places + slot->place);
+		slot->tag = 0;
+	}
 }
 
 static void about_object(const struct sv_event *event, struct thread *thread)
@@ -264,8 +290,8 @@ static void operation(uint32_t number, const struct sv_event *event, struct thre
 		sc_list_changed(event);
 		break;
 	case SV_RELEASE:
-		if (wants(SV_FLAG_RACE) && sc_place_find(event->a)->object != &sc_nothing)
-			sc_order_released(thread, sc_place_find(event->a));
+		if (wants(SV_FLAG_RACE))
+			will_publish(event, thread);
 		return;
 	case SV_FLUSH_ARGS:
 		sc_range_flushed(event, thread);
@@ -336,7 +362,7 @@ static void learn_boot(void)
 	for (n_boot_kept = 0; n < sc_n_events && !sc_events[n].task; n++) {
 		const struct sv_event *event = sc_events + n;
 
-		if (event->kind <= SV_ATOMIC && !(sc_place_find(event->a)->role & SV_ROLES))
+		if (event->kind <= SV_ATOMIC && !(sc_places[sc_slot_find(event->a)->place].role & SV_ROLES))
 			continue;
 		if (n_boot_kept == BOOT_KEPT)
 			return;
@@ -364,11 +390,6 @@ static void pass(void)
 		else
 			one_event(number, event, thread);
 	}
-}
-
-void sv_screen_want(uint32_t wanted)
-{
-	sc_setup.wanted = wanted;
 }
 
 uint64_t sv_screen(void)

@@ -139,8 +139,6 @@ SV_EXPORT int sv_screen_type(uint32_t string, uint32_t size, uint32_t number);
 SV_EXPORT int sv_screen_global(uint64_t address, uint32_t size, uint32_t number);
 SV_EXPORT int sv_screen_lock(uint32_t number, uint32_t offset, const struct sv_screen_lock_class *class);
 
-/* From now on, screen for these SV_FLAG_* only: races cost as much as all others together. */
-SV_EXPORT void sv_screen_want(uint32_t wanted);
 /* Screen the run that is over: SV_FLAG_*, 0 if Python's checks have nothing to say about it. */
 SV_EXPORT uint64_t sv_screen(void);
 SV_EXPORT const struct sv_screen_unknown *sv_screen_unknown(uint32_t *n);

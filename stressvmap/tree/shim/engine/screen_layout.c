@@ -45,7 +45,9 @@ static uint32_t n_views;
 
 struct slot *sc_slots;
 struct place *sc_places;
-static uint32_t n_places;
+static uint32_t n_places, n_slots;
+static struct slot no_slot; /* of the first place: the run is flagged as too large */
+uint32_t sc_tag;
 static struct { uint64_t address; uint32_t run; uint32_t lock; } lock_slots[LOCK_SLOTS];
 static struct lock locks[LOCKS];
 static uint32_t n_locks;
@@ -162,7 +164,7 @@ void sc_layout_begin(void)
 		flag(SV_FLAG_TOO_LARGE);
 		n_views = OBJECTS;
 	}
-	n_unknown = n_places = n_locks = 0;
+	n_unknown = n_places = n_slots = n_locks = 0;
 	sc_nothing.run = sc_run;
 	sc_nothing.where = NOWHERE;
 	last_found = NULL;
@@ -276,36 +278,43 @@ struct object *sc_object_at(uint64_t address)
 
 /* ---------------------------------------------------------------- places */
 
-static void note_slot(uint64_t address, uint32_t place)
+static struct slot *note_slot(uint64_t address, uint32_t place)
 {
 	uint32_t at = slot_of(address);
 
 	while (sc_slots[at].run == sc_run)
 		at = (at + 1) % SLOTS;
-	sc_slots[at] = (struct slot){ address, sc_run, place };
+	sc_slots[at] = (struct slot){ address, sc_run, place, 0, 0 };
+	return sc_slots + at;
 }
 
-static uint32_t add_place(uint64_t address, struct object *object, uint32_t offset, uint8_t role)
+/* There is room for one more, and for another address of it. */
+static bool has_room(void)
 {
-	if (n_places + 1 >= PLACES) {
-		flag(SV_FLAG_TOO_LARGE);
-		return 0;
-	}
+	if (n_slots + 2 < SLOTS / 2)
+		return true;
+	flag(SV_FLAG_TOO_LARGE);
+	return false;
+}
+
+static struct slot *add_place(uint64_t address, struct object *object, uint32_t offset, uint8_t role)
+{
 	sc_places[n_places] = (struct place){
 		.places = object->places, .object = object, .offset = offset, .role = role,
 	};
-	note_slot(address, n_places);
-	return n_places++;
+	n_slots++;
+	return note_slot(address, n_places++);
 }
 
 /* An address that no access of this run had yet; its field may be known by another. */
-struct place *sc_place_new(uint64_t address)
+struct slot *sc_slot_new(uint64_t address)
 {
 	struct object *object = sc_object_at(address);
-	uint32_t offset = object ? (uint32_t)(address - object->start) : 0, place, at;
+	uint32_t offset = object ? (uint32_t)(address - object->start) : 0, at;
 	const struct known_struct *known = object && object->where != NOWHERE ? structs + object->where : NULL;
 	uint64_t first = object ? address : 8; /* no object lies at 8 */
 	uint8_t role = SV_ROLE_NONE;
+	struct slot *slot;
 
 	if (known && known->field_of && offset < known->size) {
 		role = known->role_of[offset];
@@ -316,12 +325,19 @@ struct place *sc_place_new(uint64_t address)
 		if (sc_slots[at].address == first)
 			break;
 	if (sc_slots[at].run == sc_run)
-		place = sc_slots[at].place;
+		slot = sc_slots + at;
+	else if (has_room())
+		slot = add_place(first, object ? object : &sc_nothing, offset, role);
 	else
-		place = add_place(first, object ? object : &sc_nothing, offset, role);
-	if (first != address && n_places + 1 < PLACES)
-		note_slot(address, place);
-	return sc_places + place;
+		return &no_slot;
+	if (first == address)
+		return slot;
+	sc_places[slot->place].has_aliases = true;
+	slot->tag = 0;
+	if (!has_room())
+		return slot;
+	n_slots++;
+	return note_slot(address, slot->place);
 }
 
 /* ---------------------------------------------------------------- locks */

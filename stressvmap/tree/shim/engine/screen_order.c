@@ -65,6 +65,7 @@ static int32_t *release(struct thread *thread)
 	int32_t *clock = new_clock(thread->clock);
 
 	thread->clock[thread->index]++;
+	thread->tag = ++sc_tag;
 	return clock;
 }
 
@@ -91,6 +92,7 @@ void sc_order_thread(struct thread *thread)
 {
 	thread->clock = sc_n_threads > 1 ? release(sc_threads) : new_clock(NULL);
 	thread->clock[thread->index] = 1;
+	thread->tag = ++sc_tag;
 	if (thread->task && sc_name_of(thread->task) == string_on_cleanup)
 		come_after_all(thread);
 }
@@ -351,6 +353,8 @@ void sc_order_forget(struct object *object)
 	object->places++;
 	object->indexed = object->listed = NULL;
 	object->times_listed = 0;
+	for (uint32_t n = 0; n < sc_n_threads; n++)
+		sc_threads[n].tag = ++sc_tag;
 }
 
 /* What lay on its stack is gone. */

@@ -85,6 +85,7 @@ struct place {
 	uint32_t plain_write, marked_writes, plain_reads, marked_reads;
 	uint32_t last;	/* of its atomic operations: the thread that made the last one, its clock then */
 	int32_t *clock; /* NULL: there was none */
+	bool has_aliases;    /* other addresses are this place, too */
 	int32_t *released;   /* what the last store there published, NULL: nothing */
 	uint32_t releaser;   /* thread whose store that is, while it is still to come; NOWHERE: it is done */
 };
@@ -113,6 +114,7 @@ struct thread {
 	uint32_t depth;
 	uint32_t call; /* the outermost, as the race detector knows it; NOWHERE */
 	uint32_t stamp;
+	uint32_t tag;  /* another after each release, and whenever places are forgotten */
 	struct held held[HELD];
 	uint32_t n_held, n_purge_held;
 	uint64_t classes; /* of the locks held */
@@ -183,28 +185,33 @@ extern struct object sc_nothing; /* what addresses in no object are in */
 struct lock *sc_lock_find(uint64_t address);
 
 #define SLOTS 65536
-/* Where the place of an address is; by the address, so that a struct's fields are neighbours here too. */
-struct slot { uint64_t address; uint32_t run; uint32_t place; };
+/*
+ * Where the place of an address is; by the address, so that a struct's fields are neighbours here too. An access of a
+ * kind in `idle` by the thread of that tag says nothing new: nobody else has been there, and it made such a one since
+ * its last release (FastTrack's "same epoch").
+ */
+struct slot { uint64_t address; uint32_t run; uint32_t place; uint32_t tag; uint32_t idle; };
+extern uint32_t sc_tag; /* the last one given */
 extern struct slot *sc_slots;
 extern struct place *sc_places;
-struct place *sc_place_new(uint64_t address);
+struct slot *sc_slot_new(uint64_t address);
 
 static inline uint32_t slot_of(uint64_t address)
 {
 	return (uint32_t)(address >> 3 ^ address >> 17) % SLOTS;
 }
 
-/* The place of an access. Addresses in no object are all one place, which is nobody's business. */
-static inline struct place *sc_place_find(uint64_t address)
+/* Addresses in no object are all one place, which is nobody's business. */
+static inline struct slot *sc_slot_find(uint64_t address)
 {
 	uint32_t at = slot_of(address);
 
 	while (sc_slots[at].run == sc_run) {
 		if (likely(sc_slots[at].address == address))
-			return sc_places + sc_slots[at].place;
+			return sc_slots + at;
 		at = (at + 1) % SLOTS;
 	}
-	return sc_place_new(address);
+	return sc_slot_new(address);
 }
 
 static inline int64_t pages_of(uint64_t address)
