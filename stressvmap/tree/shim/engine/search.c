@@ -100,13 +100,23 @@ static bool contains(const struct set *set, uint64_t number)
 	return set->size && set->numbers[place_in(set, number)] == number;
 }
 
+/*
+ * Between executions, for it takes its time, and a task whose step takes that long would be taken to loop for ever. An
+ * execution seldom comes to as many states as there is room for then; what does not fit is explored more than once.
+ */
+static void make_room(struct set *set)
+{
+	while (set->count >= set->size / 4 && grow(set))
+		;
+}
+
 /* False: it was there. */
 static bool insert(struct set *set, uint64_t number)
 {
 	size_t at;
 
 	number = number ? number : 1;
-	if (set->count >= set->size / 2 && !grow(set) && set->count >= set->size / 8 * 7)
+	if (set->count >= set->size / 8 * 7)
 		return true;
 	at = place_in(set, number);
 	if (set->numbers[at])
@@ -420,6 +430,8 @@ static enum sv_search_outcome execute(void)
 	next_node = 0;
 	preemptions = 0;
 	is_cut = is_forced = is_epilogue = false;
+	make_room(&seen);
+	make_room(&classes);
 	sv_sharing_pause();
 	sv_begin_run();
 	reason = sv_run_tasks();
@@ -553,7 +565,7 @@ void sv_search_know(const uint64_t *known, uint64_t n)
 {
 	clear(&classes);
 	for (uint64_t i = 0; i < n; i++)
-		insert(&classes, known[i]);
+		make_room(&classes), insert(&classes, known[i]);
 }
 
 const uint64_t *sv_search_seen(uint64_t *n)
@@ -573,7 +585,7 @@ const uint64_t *sv_search_seen(uint64_t *n)
 void sv_search_see(const uint64_t *states, uint64_t n)
 {
 	for (uint64_t i = 0; i < n; i++)
-		insert(&seen, states[i]);
+		make_room(&seen), insert(&seen, states[i]);
 }
 
 uint64_t sv_search_class(void)
