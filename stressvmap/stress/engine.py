@@ -154,6 +154,8 @@ class Engine:
         """Of a tree's runs, those that are judged."""
         self._ahead: deque[tuple[Program, bytes]] = deque()
         """The executions from `next` on that are ready to be run."""
+        self._reach = 1
+        """How many of them are worth handing over."""
         self._programs: dict[int, Program] = {}
         """Of a tree: those drawn so far, by number."""
         self.seen = (0, 1.0)
@@ -231,9 +233,12 @@ class Engine:
             ahead.append((program, job))
 
     def _run_ahead(self, executor: Executor) -> None:
-        """Run what was made ready, up to the first run that is flagged or is a sample."""
-        jobs = [job for _, job in islice(self._ahead, self.choice.until_sample())]
+        """Run what was made ready, up to the first run that is flagged or is a sample; where most are, a few at a
+        time.
+        """
+        jobs = [job for _, job in islice(self._ahead, min(self._reach, self.choice.until_sample()))]
         many = executor.run_jobs(jobs)
+        self._reach = min(AHEAD, 2 * many.runs)
         passed = many.runs - 1
         for _ in range(passed):
             self._ahead.popleft()

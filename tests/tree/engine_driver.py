@@ -23,8 +23,9 @@ from typing import Any, Final
 
 from stressvmap.journal import events
 from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX
-from stressvmap.runtime.strategy import START, Strategy
+from stressvmap.runtime.strategy import START, Plan, Strategy
 from stressvmap.runtime.task import Task
+from stressvmap.tree.library import StrategyView
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ROOT / "stressvmap/tree/shim/engine"
@@ -32,6 +33,7 @@ PROGRAMS: Final = Path(__file__).parent / "programs"
 COMPILER: Final = shutil.which("gcc") or shutil.which("clang")
 REASONS: Final = (DONE, DEADLOCK, STEPS_MAX, INTERRUPTED)
 CPUS: Final = 256
+CLEANUP: Final = 900
 FIRST: Final = 0
 LAST: Final = (1 << 32) - 1
 """Ranks of a plan: the first of the enabled tasks, and the last."""
@@ -264,6 +266,16 @@ class Engine:
         self.lib.sv_set_plan(steps, len(steps), ctypes.c_uint64(job.draw_seed))
         self.load(job)
         return REASONS[self.lib.sv_run()]
+
+    def run_planned(self, job: Job, plan: Plan, seed: int) -> list[tuple[int, int]]:
+        """Under a strategy that the engine carries out; its choices, but for the clean-up's."""
+        view = StrategyView(
+            plan.kind, plan.prefers_others, plan.count, len(plan.lengths) >> 2, plan.length, plan.longest, plan.lengths
+        )
+        self.lib.sv_set_strategy(ctypes.byref(view), ctypes.c_uint64(seed))
+        self.load(job)
+        self.reason = REASONS[self.lib.sv_run()]
+        return [choice for choice in self.choices() if choice[0] != CLEANUP]
 
     def run_decided(
         self, job: Job, decide: Callable[[int], int], draw: Callable[[int], int], *, wants_wakeups: bool = False

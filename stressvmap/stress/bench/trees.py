@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from rich.console import Console
@@ -77,13 +78,15 @@ class Bench:
         strategy, executor = self.strategies[name], self.executor
         ahead: deque[bytes] = deque()
         started = time.process_time()
-        left = runs
+        left, reach = runs, 1
         while left:
             while len(ahead) < min(left, AHEAD):
                 job = executor.job(self._program(), strategy, execution=self._next)
                 assert job is not None
                 ahead.append(job)
-            for _ in range(count := executor.run_jobs(tuple(ahead)).runs):
+            count = executor.run_jobs(tuple(islice(ahead, reach))).runs
+            reach = min(AHEAD, 2 * count)
+            for _ in range(count):
                 ahead.popleft()
             left -= count
         return runs / (time.process_time() - started)

@@ -397,6 +397,8 @@ uint64_t sv_screen(void)
 	uint64_t n;
 	uint32_t n_tasks;
 
+	if (!taken) /* nobody set it up */
+		return SV_FLAG_TOO_LARGE;
 	sc_events = sv_events(&n);
 	sv_all_tasks(&n_tasks);
 	sc_flags = 0;
