@@ -44,12 +44,16 @@ SUBJECTS: Final = (
     *(
         ("6.1", f"mutants/6.1/{name}.patch")
         for name in (
+            "aliases-keeps-purge-lock",
             "aliases-purge-unlocked",
+            "block-dirty-max-unset",
             "block-space-not-lazy",
             "first-pages-not-taken",
+            "full-block-reinitialised",
             "full-block-stays-listed",
             "lazy-not-counted",
             "lazy-root-not-reset",
+            "purge-does-not-flush",
             "purge-list-unlocked",
             "purge-start-not-widened",
             "vb-alloc-space-not-checked",
@@ -151,10 +155,8 @@ class Trial:
         """Screen only; seconds that it took, and events."""
         seconds, size = 0.0, 0
         for execution in executions:
-            self.executor.runtime.strategy = self.strategy
-            self.strategy.begin(execution)
-            self.backend.reset(draw(self.scenario, self.seed, execution))
-            self.backend.run()
+            program = draw(self.scenario, self.seed, execution)
+            self.executor.run_unseen(program, self.strategy, execution=execution)
             began = time.thread_time()
             flags = self.backend.flags
             if execution >= LEARNING_RUNS:

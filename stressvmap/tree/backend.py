@@ -159,10 +159,11 @@ class TreeRuntime(Runtime):
         """Run what is loaded. Raises what the strategy raised."""
         library = self.library
         assert library is not None
-        if self.planned is None:
+        planned, self.planned = self.planned, None
+        if planned is None:
             library.decide_by(self._decide, self._draw, wants_wakeups=self.strategy.wants_wakeups)
         else:
-            library.decide_by_plan(*self.planned)
+            library.decide_by_plan(*planned)
         reason = library.run()
         self.is_sealed = True
         if self.failure is not None:
