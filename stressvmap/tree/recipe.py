@@ -43,7 +43,7 @@ UNIT: Final = "mm/sv_unit.c"
 _AFTER_UNIT: Final = "sv/after_vmalloc.h"
 """What the shim needs of static functions and data stands in the same translation unit, behind the file's last line."""
 _MACRO: Final = re.compile(rb"^#[ \t]*define (\w+)", re.MULTILINE)
-_FUNCTION: Final = re.compile(rb"^[a-z][\w \t*]*?\b(\w+)\([^;{}]*?\)\s*\{", re.MULTILINE)
+_FUNCTION: Final = re.compile(rb"^(?:[a-z][\w \t*]*?\b)?(\w+)\([^;{}]*?\)\s*\{", re.MULTILINE)
 _SHIM_SUFFIXES: Final = frozenset((".c", ".h", ".S", ".txt"))
 
 _LANGUAGE: Final = (

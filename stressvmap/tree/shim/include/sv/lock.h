@@ -130,5 +130,11 @@ struct sv_guard sv_guard_mutex_begin(struct sv_lock *lock, struct sv_name *name)
 	for (struct sv_guard sv_scope __cleanup(sv_guard_##what##_end) = \
 		     sv_guard_##what##_begin(&(lock)->sv, SV_NAME(#lock)), *sv_once = &sv_scope; \
 	     sv_once; sv_once = NULL)
+/* Of mmap_read_lock_try alone, which there is nothing to be given back of. */
+#define scoped_cond_guard(what, fail, lock) \
+	for (bool sv_once = true; sv_once; sv_once = false) \
+		if (!what(lock)) { \
+			fail; \
+		} else
 
 #endif

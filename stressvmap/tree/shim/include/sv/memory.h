@@ -94,6 +94,7 @@ struct mm_struct {
 };
 extern struct mm_struct init_mm;
 #define mmap_read_trylock(mm) true
+#define mmap_read_lock_try(mm) true
 #define mmap_read_unlock(mm) do { } while (0)
 #define mmap_read_lock(mm) do { } while (0)
 struct vm_area_struct {
@@ -119,6 +120,9 @@ extern struct task_struct sv_task_struct;
 #define memalloc_noio_save() 0u
 #define memalloc_noio_restore(flags) ((void)(flags))
 #define memalloc_noblock_save() 0u
+#define memalloc_noreclaim_save() 0u
+#define memalloc_noreclaim_restore(flags) ((void)(flags))
+#define memalloc_flags_restore(flags) ((void)(flags))
 #define memalloc_noblock_restore(flags) ((void)(flags))
 #define memalloc_apply_gfp_scope(gfp) 0u
 #define memalloc_restore_scope(flags) ((void)(flags))

@@ -22,6 +22,7 @@
 #define IS_ALIGNED(x, a) (((x) & ((__typeof__(x))(a)-1)) == 0)
 #define PTR_ALIGN(pointer, a) ((__typeof__(pointer))ALIGN((unsigned long)(pointer), (a)))
 #define PAGE_ALIGN(address) ALIGN(address, PAGE_SIZE)
+#define PFN_ALIGN(address) PAGE_ALIGN((unsigned long)(address))
 #define PAGE_ALIGN_DOWN(address) ALIGN_DOWN(address, PAGE_SIZE)
 #define PAGE_ALIGNED(address) IS_ALIGNED((unsigned long)(address), PAGE_SIZE)
 #define offset_in_page(pointer) ((unsigned long)(pointer) & ~PAGE_MASK)

@@ -43,7 +43,7 @@ typedef int (*pte_fn_t)(pte_t *pte, unsigned long address, void *data);
 #define PGTBL_PMD_MODIFIED 8u
 #define PGTBL_PTE_MODIFIED 16u
 #define ARCH_PAGE_TABLE_SYNC_MASK 0u
-#define arch_sync_kernel_mappings(start, end) do { } while (0)
+void arch_sync_kernel_mappings(unsigned long start, unsigned long end);
 
 /* The levels above: a walk goes straight through. Where one is begun, sv_walk_begin learns the range. */
 extern pgd_t sv_upper;

@@ -32,6 +32,7 @@
 #define __GFP_SKIP_KASAN_UNPOISON 0x4000000u
 #define __GFP_SKIP_KASAN_POISON 0x8000000u
 #define __GFP_NO_OBJ_EXT 0x10000000u
+#define __GFP_NOLOCKDEP 0u
 #define __GFP_BITS_SHIFT 29
 #define __GFP_BITS_MASK ((1u << __GFP_BITS_SHIFT) - 1)
 #define __GFP_RECLAIM (__GFP_DIRECT_RECLAIM | __GFP_KSWAPD_RECLAIM)
@@ -51,6 +52,7 @@
 #define GFP_LEVEL_MASK GFP_RECLAIM_MASK
 #define ___GFP_ATOMIC __GFP_ATOMIC
 #define gfpflags_allow_blocking(gfp) (!!((gfp) & __GFP_DIRECT_RECLAIM))
+#define gfp_has_io_fs(gfp) (((gfp) & (__GFP_IO | __GFP_FS)) == (__GFP_IO | __GFP_FS))
 #define gfp_nested_mask(gfp) ((gfp) & (GFP_KERNEL | GFP_ATOMIC | __GFP_NOFAIL))
 #define SLAB_PANIC 1u
 #define SLAB_HWCACHE_ALIGN 2u
@@ -84,7 +86,15 @@ void sv_kfree(const void *object);
 #define kmalloc_array(n, size, gfp) sv_kmalloc((size_t)(n) * (size), gfp, #size)
 #define kcalloc(n, size, gfp) sv_kmalloc((size_t)(n) * (size), (gfp) | __GFP_ZERO, #size)
 #define kmalloc_array_node(n, size, gfp, node) kmalloc_array(n, size, gfp)
-#define kmalloc_obj(variable, gfp...) sv_kmalloc(sizeof(__typeof__(variable)), GFP_KERNEL, #variable)
+/* Since 7.0: of a type, or of what a variable is; GFP_KERNEL if no flags are given. */
+#define SV_SECOND(first, second, rest...) second
+#define SV_GFP(gfp...) SV_SECOND(0, ##gfp, GFP_KERNEL)
+#define SV_OBJECTS(what, n, gfp) \
+	((__typeof__(what) *)sv_kmalloc(sizeof(__typeof__(what)) * (n), gfp, "sizeof(" #what ")"))
+#define kmalloc_objs(what, n, gfp...) SV_OBJECTS(what, n, SV_GFP(gfp))
+#define kzalloc_objs(what, n, gfp...) SV_OBJECTS(what, n, SV_GFP(gfp) | __GFP_ZERO)
+#define kmalloc_obj(what, gfp...) SV_OBJECTS(what, 1, SV_GFP(gfp))
+#define kzalloc_obj(what, gfp...) SV_OBJECTS(what, 1, SV_GFP(gfp) | __GFP_ZERO)
 /* Since 6.10 the functions behind the names that count allocations. */
 #define kmalloc_noprof kmalloc
 #define kmalloc_node_noprof kmalloc_node

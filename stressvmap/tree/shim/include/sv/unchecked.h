@@ -19,12 +19,13 @@ typedef unsigned int kasan_vmalloc_flags_t;
 #define kasan_reset_tag(address) ((void *)(address))
 #define kasan_populate_vmalloc(...) 0
 #define kasan_release_vmalloc(...) do { } while (0)
-#define kasan_unpoison_vmalloc(start, size, flags) ((void *)(start))
+#define kasan_unpoison_vmalloc(start, ...) ((void *)(start))
 #define kasan_poison_vmalloc(...) do { } while (0)
 #define kasan_unpoison_vmap_areas(...) do { } while (0)
 #define kasan_vrealloc(...) do { } while (0)
 #define kasan_alloc_module_shadow(...) 0
 #define kasan_free_module_shadow(...) do { } while (0)
+#define kasan_free_shadow(...) do { } while (0)
 #define kasan_populate_early_vm_area_shadow(...) do { } while (0)
 #define kmsan_vmap_pages_range_noflush(...) 0
 #define kmsan_vunmap_range_noflush(...) do { } while (0)
@@ -33,6 +34,7 @@ typedef unsigned int kasan_vmalloc_flags_t;
 /* kmemleak, debugobjects: what is left over at rest, the audit sees. */
 #define kmemleak_vmalloc(...) do { } while (0)
 #define kmemleak_free(...) do { } while (0)
+#define kmemleak_free_part(...) do { } while (0)
 #define kmemleak_not_leak(...) do { } while (0)
 #define kmemleak_scan_area(...) do { } while (0)
 #define kmemleak_no_scan(...) do { } while (0)
