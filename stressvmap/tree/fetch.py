@@ -92,7 +92,7 @@ def fetch(packages: Sequence[str], say: Callable[[str], None]) -> list[Fetched]:
                 raise ConfigError(f"there is no {program} here to fetch {' and '.join(missing)} with; {_OWN_TREE}")
         with _only_one(say):
             missing = [package for package in missing if archive_of(package) is None]
-            offers = [_offer(package, say) for package in missing]
+            offers = _offers(missing, say)
             for offer in offers:
                 say(f"{offer.package} {offer.version}: {megabytes(offer.size_bytes)} to fetch, then as much unpacked")
             _check_space(sum(offer.size_bytes for offer in offers) * 2)
@@ -152,19 +152,27 @@ def _check_space(needed_bytes: int) -> None:
 # -- apt ---------------------------------------------------------------------------------------------------
 
 
-def _offer(package: str, say: Callable[[str], None]) -> Offer:
-    """What apt can fetch, by the system's lists or else by lists of our own."""
-    found = _look_up(package, ())
-    if found is not None:
-        return found
-    say(f"apt's lists do not have {package}; fetching lists into the cache (the system's stay as they are)")
+def _offers(packages: Sequence[str], say: Callable[[str], None]) -> list[Offer]:
+    """What apt can fetch: by the system's lists if they have everything, else by lists of our own, for what the
+    system's have then may be of an older day as well.
+    """
+    system = [_look_up(package, ()) for package in packages]
+    absent = [package for package, found in zip(packages, system, strict=True) if found is None]
+    if not absent:
+        return [found for found in system if found is not None]
+    say(
+        f"apt's lists do not have {' and '.join(absent)}; fetching lists into the cache (the system's stay as they are)"
+    )
     options, trouble = _own_lists()
-    found = _look_up(package, options)
-    if found is not None:
-        return found
-    if trouble:
-        raise FetchError(f"apt cannot fetch its lists, so {package} cannot be had: {trouble}; {_OWN_TREE}")
-    raise ConfigError(f"apt has no package {package} in this distribution; {_OWN_TREE}")
+    offers = []
+    for package, old in zip(packages, system, strict=True):
+        found = _look_up(package, options) or old
+        if found is None:
+            if trouble:
+                raise FetchError(f"apt cannot fetch its lists, so {package} cannot be had: {trouble}; {_OWN_TREE}")
+            raise ConfigError(f"apt has no package {package} in this distribution; {_OWN_TREE}")
+        offers.append(found)
+    return offers
 
 
 def _look_up(package: str, options: tuple[str, ...]) -> Offer | None:

@@ -225,13 +225,17 @@ def files_of(tree: str) -> dict[str, bytes]:
 
 @pytest.mark.trees
 @pytest.mark.parametrize("tree", TREES)
-def test_each_patch_of_a_tree_applies_without_fuzz_or_offset(tree: str, tmp_path: Path) -> None:
+def test_each_patch_of_a_tree_applies_without_fuzz_to_whichever_point_release_is_there(
+    tree: str, tmp_path: Path
+) -> None:
     for name, content in files_of(tree).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     of_tree = [path for path in PATCHES if ENTRIES[name_of(path)]["tree"] == tree]
     said = {name_of(path): dry_run(path, tmp_path) for path in of_tree}
-    assert said == {name_of(path): (0, f"checking file {parsed(path).new[6:]}\n") for path in of_tree}
+    assert len(said) > 20
+    assert {name: told for name, told in said.items() if told[0] or "fuzz" in told[1]} == {}
+    assert all(f"checking file {parsed(path).new[6:]}\n" in said[name_of(path)][1] for path in of_tree)
 
 
 def dry_run(patch: Path, tree: Path) -> tuple[int, str]:

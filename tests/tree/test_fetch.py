@@ -11,6 +11,7 @@ import pytest
 
 from stressvmap.errors import ConfigError
 from stressvmap.tree import cache
+from stressvmap.tree import fetch as fetch_module
 from stressvmap.tree.fetch import Fetched, FetchError, archive_of, fetch, package_name
 
 PACKAGE = "linux-source-6.1"
@@ -161,3 +162,29 @@ def test_a_release_names_its_package() -> None:
     for name in ("", "linux", "6.1; rm", "../6.1"):
         with pytest.raises(ConfigError, match="is not the name of a source package"):
             package_name(name)
+
+
+def test_where_lists_of_our_own_are_needed_for_one_package_the_others_are_taken_from_them_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system's lists may hold one of a distribution's suites alone, and so an older release."""
+    known = {("a", False): "6.1.176", ("a", True): "6.1.192", ("b", True): "6.12.117", ("c", False): "5.10"}
+
+    def look_up(package: str, options: tuple[str, ...]) -> fetch_module.Offer | None:
+        version = known.get((package, bool(options)))
+        return None if version is None else fetch_module.Offer(package, f"{package}.deb", version, 1, "", options)
+
+    said: list[str] = []
+    monkeypatch.setattr(fetch_module, "_look_up", look_up)
+    monkeypatch.setattr(fetch_module, "_own_lists", lambda: (("-o", "lists"), ""))
+    assert [one.version for one in fetch_module._offers(["a"], said.append)] == ["6.1.176"]
+    assert said == []
+    offers = fetch_module._offers(["a", "b", "c"], said.append)
+    assert [(one.version, one.options) for one in offers] == [
+        ("6.1.192", ("-o", "lists")),
+        ("6.12.117", ("-o", "lists")),
+        ("5.10", ()),
+    ]
+    assert "apt's lists do not have b;" in said[0]
+    with pytest.raises(ConfigError, match="apt has no package d"):
+        fetch_module._offers(["d"], said.append)
