@@ -186,7 +186,7 @@ def _median(hits: Sequence[Hit]) -> str:
     counts = [hit.schedules if hit.finding is not None else 1 << 60 for hit in hits]
     middle = int(statistics.median_high(counts))
     found = sum(hit.finding is not None for hit in hits)
-    text = f"> {hits[0].schedules}" if middle == 1 << 60 else str(middle)
+    text = f"> {max(hit.schedules for hit in hits)}" if middle == 1 << 60 else str(middle)
     return text if found == len(hits) else f"{text} ({found}/{len(hits)})"
 
 
