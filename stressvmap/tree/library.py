@@ -127,6 +127,14 @@ class StrategyView(ctypes.Structure):
     ]
 
 
+def strategy_view(plan: Plan) -> StrategyView:
+    """A plan as the engine takes it; it keeps the lengths."""
+    lengths = plan.lengths
+    return StrategyView(
+        plan.kind, plan.prefers_others, plan.count, len(lengths) >> 2, plan.length, plan.longest, lengths
+    )
+
+
 class TallyView(ctypes.Structure):
     """struct sv_tally."""
 
@@ -281,15 +289,7 @@ class Library:
         """Where the engine finds a plan; kept as long as this is."""
         kept = self._plans.get(id(plan))
         if kept is None:
-            view = StrategyView(
-                plan.kind,
-                plan.prefers_others,
-                plan.count,
-                len(plan.lengths) >> 2,
-                plan.length,
-                plan.longest,
-                plan.lengths,
-            )
+            view = strategy_view(plan)
             kept = self._plans[id(plan)] = (plan, view, ctypes.addressof(view))
         return kept[2]
 

@@ -25,7 +25,7 @@ from stressvmap.journal import events
 from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX
 from stressvmap.runtime.strategy import START, Plan, Strategy
 from stressvmap.runtime.task import Task
-from stressvmap.tree.library import StrategyView
+from stressvmap.tree.library import strategy_view
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ROOT / "stressvmap/tree/shim/engine"
@@ -269,9 +269,7 @@ class Engine:
 
     def run_planned(self, job: Job, plan: Plan, seed: int) -> list[tuple[int, int]]:
         """Under a strategy that the engine carries out; its choices, but for the clean-up's."""
-        view = StrategyView(
-            plan.kind, plan.prefers_others, plan.count, len(plan.lengths) >> 2, plan.length, plan.longest, plan.lengths
-        )
+        view = strategy_view(plan)
         self.lib.sv_set_strategy(ctypes.byref(view), ctypes.c_uint64(seed))
         self.load(job)
         self.reason = REASONS[self.lib.sv_run()]
