@@ -23,6 +23,7 @@
 #define SV_ABI 1
 #define SV_CPUS 256	 /* CPU ids are below this */
 #define SV_TASKS 640	 /* tasks of one run, daemons included */
+#define SV_ARENA_BYTES ((size_t)256 << 20) /* of addresses: no run allocates more */
 #define SV_EXPORT __attribute__((visibility("default")))
 
 /* Nothing but SV_EXPORT leaves the library: a callback is then a direct call, not one by way of the PLT. */
@@ -381,6 +382,8 @@ SV_EXPORT int32_t sv_current_id(void);			     /* for decide: the task that stopp
 SV_EXPORT const struct sv_task *const *sv_all_tasks(uint32_t *n);
 SV_EXPORT const struct sv_event *sv_events(uint64_t *n);
 SV_EXPORT const struct sv_object *sv_objects(uint32_t *n);    /* ascending by address */
+/* For an address in the arena: where its object is in the last answer of sv_objects, from 1; 0: in no object. */
+uint32_t sv_object_number(uint64_t address);
 /* Where an object was allocated, or freed: the place, where the function it is in was called, and so on; ends with 0. */
 SV_EXPORT const uint32_t *sv_object_stack(uint64_t address, int is_free);
 SV_EXPORT const char *sv_text(uint32_t string);

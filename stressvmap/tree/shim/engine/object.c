@@ -17,7 +17,7 @@
 
 #define GRANULE 16
 #define ARENA_HINT ((uintptr_t)0x200000000000) /* above whatever the kernel's simulated addresses may be */
-#define ARENA_RESERVED ((size_t)256 << 20)
+#define ARENA_RESERVED SV_ARENA_BYTES
 #define KEPT ((size_t)8 << 20) /* bytes of the arena whose memory is not given back between runs */
 #define POISON 0x6b
 #define STATICS 4096
@@ -29,6 +29,7 @@ static struct sv_area arena, shadows, owners, objects, stacks, table;
 static uint32_t object_count; /* of the heap, number 0 being none */
 static struct sv_object statics[STATICS];
 static uint32_t static_count;
+static uint32_t below; /* static objects at lower addresses than the arena, when sv_objects was asked last */
 
 /* Of each object of the heap. */
 struct object_stacks {
@@ -330,13 +331,19 @@ const uint32_t *sv_object_stack(uint64_t address, int is_free)
 	return is_free ? found->free : found->alloc;
 }
 
+uint32_t sv_object_number(uint64_t address)
+{
+	uintptr_t offset = address - sv_arena;
+
+	return offset < sv_arena_used && *owner_of_granule(offset) ? below + *owner_of_granule(offset) : 0;
+}
+
 const struct sv_object *sv_objects(uint32_t *n)
 {
 	uint32_t heap_count = object_count - 1;
-	uint32_t below = 0; /* static objects at lower addresses than the arena */
 	struct sv_object *into = (struct sv_object *)table.start;
 
-	*n = 0;
+	*n = below = 0;
 	if (!sv_commit(&table, (heap_count + static_count + 1) * sizeof(struct sv_object)))
 		return NULL;
 	while (below < static_count && statics[below].address < sv_arena)

@@ -80,7 +80,7 @@ int sv_screen_setup(const struct sv_screen_setup *setup)
 	n_boot = 0;
 	string_done = sv_string("done");
 	string_steps_max = sv_string("steps-max");
-	if (!taken || !keep_arrays() || !sc_layout_reset() || !sc_pages_reset() || !sc_order_reset())
+	if (!taken || !keep_arrays() || !sc_layout_reset() || !sc_words_reset() || !sc_pages_reset() || !sc_order_reset())
 		return -1;
 	return sc_races_reset() ? 0 : -1;
 }
@@ -182,47 +182,16 @@ static void stopped(void)
 
 /* ---------------------------------------------------------------- the pass */
 
-static void slowly(uint32_t number, const struct sv_event *event, struct thread *thread, struct slot *slot)
-{
-	struct place *place = sc_places + slot->place;
-	uint32_t kind = 1u << event->kind;
-
-	if (unlikely(place->object == &sc_nothing))
-		return;
-	if (place->role & SV_ROLES && event->kind != SV_ATOMIC) {
-		if (kind & (1u << SV_READ | 1u << SV_READ_ONCE))
-			sc_block_read(number, event, thread, place);
-		else
-			sc_block_write(event, thread, place);
-	}
-	if (!wants(SV_FLAG_RACE))
-		return;
-	sc_race_access(number, event, thread, place);
-	if (place->role || place->has_aliases)
-		return;
-	if (slot->tag != thread->tag || !(kind & (1u << SV_READ | 1u << SV_READ_ONCE)))
-		slot->idle = 0;
-	slot->tag = thread->tag;
-	if (!place->released)
-		slot->idle |= kind;
-}
-
-static inline __attribute__((always_inline)) void access(uint32_t number, const struct sv_event *event, struct thread *thread)
-{
-	struct slot *slot = sc_slot_find(event->a);
-
-	if (slot->tag != thread->tag || !(slot->idle >> event->kind & 1))
-		slowly(number, event, thread, slot);
-}
-
 static void will_publish(const struct sv_event *event, struct thread *thread)
 {
-	struct slot *slot = sc_slot_find(event->a);
+	struct word *word = sc_word_at(event->a);
+	struct place *place = sc_place_at(event->a);
 
-	if (sc_places[slot->place].object != &sc_nothing) {
-		sc_order_released(thread, sc_places + slot->place);
-		slot->tag = 0;
-	}
+	if (place->object == &sc_nothing)
+		return;
+	if (word && !(sc_word_begun(word)->bits & WORD_HAS_PLACE))
+		sc_use_place(word, event->a);
+	sc_order_released(thread, place);
 }
 
 static void about_object(const struct sv_event *event, struct thread *thread)
@@ -234,12 +203,17 @@ static void about_object(const struct sv_event *event, struct thread *thread)
 			sc_order(event, thread);
 		if (object)
 			object->is_dead = 1;
-	} else if (object && object->kind == SV_STRUCT_ON_STACK) {
-		if (thread->n_stack == ON_STACK)
-			flag(SV_FLAG_TOO_LARGE);
-		else
-			thread->stack[thread->n_stack++] = object;
+		return;
 	}
+	if (!object)
+		return;
+	sc_words_new(object);
+	if (object->kind != SV_STRUCT_ON_STACK)
+		return;
+	if (thread->n_stack == ON_STACK)
+		flag(SV_FLAG_TOO_LARGE);
+	else
+		thread->stack[thread->n_stack++] = object;
 }
 
 static void operation(uint32_t number, const struct sv_event *event, struct thread *thread)
@@ -338,7 +312,7 @@ static void one_event(uint32_t number, const struct sv_event *event, struct thre
 	if (unlikely(counts_points) && event->kind != SV_UNLOCK)
 		thread->points += is_point(event->kind);
 	if (event->kind <= SV_ATOMIC) {
-		access(number, event, thread);
+		sc_access(number, event, thread);
 	} else if (event->kind < SV_API_BEGIN) {
 		operation(number, event, thread);
 	} else if (event->kind == SV_API_END) {
@@ -361,8 +335,13 @@ static void learn_boot(void)
 
 	for (n_boot_kept = 0; n < sc_n_events && !sc_events[n].task; n++) {
 		const struct sv_event *event = sc_events + n;
+		const struct object *object = event->kind == SV_OBJECT_ALLOC ? sc_object_at(event->a) : NULL;
 
-		if (event->kind <= SV_ATOMIC && !(sc_places[sc_slot_find(event->a)->place].role & SV_ROLES))
+		if (object)
+			sc_words_fixed(object->start, object->size, object->where);
+		if (object && object->kind != SV_STRUCT_ON_STACK)
+			continue;
+		if (event->kind <= SV_ATOMIC && !(sc_place_at(event->a)->role & SV_ROLES))
 			continue;
 		if (n_boot_kept == BOOT_KEPT)
 			return;
@@ -386,7 +365,7 @@ static void pass(void)
 		if (thread->task != event->task)
 			thread = sc_thread(event->task);
 		if (event->kind <= SV_ATOMIC && !counts_points)
-			access(number, event, thread);
+			sc_access(number, event, thread);
 		else
 			one_event(number, event, thread);
 	}

@@ -225,7 +225,7 @@ void sc_block_unlocked(struct lock *lock)
 /* A node that is on, or off, a free list by a list operation. */
 void sc_list_changed(const struct sv_event *event)
 {
-	struct place *place = sc_places + sc_slot_find(event->a)->place;
+	struct place *place = sc_place_at(event->a);
 	struct block *block = place->role & SV_ROLE_FREE_LIST ? sc_block_of(place->object) : NULL;
 
 	if (block)

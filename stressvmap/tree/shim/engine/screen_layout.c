@@ -25,6 +25,8 @@ struct known_struct {
 	uint32_t kind, size, element;
 	uint32_t *field_of;
 	uint8_t *role_of;
+	uint8_t *words; /* enum word_bit of each */
+	uint32_t n_special; /* words that have any */
 };
 struct known_type { uint32_t string, size, number; bool is_used; };
 struct known_class { uint32_t number, offset; struct sv_screen_lock_class class; bool is_used; };
@@ -46,8 +48,6 @@ static uint32_t n_views;
 struct slot *sc_slots;
 struct place *sc_places;
 static uint32_t n_places, n_slots;
-static struct slot no_slot; /* of the first place: the run is flagged as too large */
-uint32_t sc_tag;
 static struct { uint64_t address; uint32_t run; uint32_t lock; } lock_slots[LOCK_SLOTS];
 static struct lock locks[LOCKS];
 static uint32_t n_locks;
@@ -61,6 +61,7 @@ bool sc_layout_reset(void)
 	for (uint32_t n = 0; n < n_structs; n++) {
 		free(structs[n].field_of);
 		free(structs[n].role_of);
+		free(structs[n].words);
 	}
 	n_structs = n_globals = n_types = n_classes = n_unknown = 0;
 	memset(types, 0, sizeof(types));
@@ -81,6 +82,9 @@ int sv_screen_struct(const struct sv_screen_struct *one)
 	if (n_structs == STRUCTS || one->size > STRUCT_BYTES)
 		return -1;
 	*known = (struct known_struct){ .kind = one->kind, .size = one->size, .element = one->element };
+	known->words = calloc(one->size / 8 + 1, 1);
+	if (!known->words)
+		return -1;
 	if (one->field_of) {
 		known->field_of = malloc(one->size * sizeof(*known->field_of));
 		known->role_of = malloc(one->size);
@@ -88,8 +92,14 @@ int sv_screen_struct(const struct sv_screen_struct *one)
 			return -1;
 		memcpy(known->field_of, one->field_of, one->size * sizeof(*known->field_of));
 		memcpy(known->role_of, one->role_of, one->size);
+		known->n_special = sc_words_of_struct(one, known->words);
 	}
 	return (int)n_structs++;
+}
+
+const uint8_t *sc_struct_words(uint32_t where)
+{
+	return structs[where].n_special ? structs[where].words : NULL;
 }
 
 static struct known_type *type_slot(uint32_t string, uint32_t size)
@@ -119,6 +129,7 @@ int sv_screen_global(uint64_t address, uint32_t size, uint32_t number)
 	if (n_globals && globals[n_globals - 1].start > address)
 		return -1;
 	globals[n_globals++] = (struct object){ .start = address, .size = size, .where = number };
+	sc_words_global(address, size, number);
 	return 0;
 }
 
@@ -254,6 +265,13 @@ struct object *sc_object_at(uint64_t address)
 
 	if (!address)
 		return NULL;
+	if (likely(address - sc_heap_start < SV_ARENA_BYTES)) {
+		low = sv_object_number(address);
+		object = low ? object_number(low - 1) : NULL;
+		if (!object || address - object->start >= object->size)
+			return NULL;
+		return object->element_size ? element_at(object, address) : object;
+	}
 	if (last_found && address - last_found->start < last_found->size)
 		return last_found->element_size ? element_at(last_found, address) : last_found;
 	while (low < high) {
@@ -278,14 +296,15 @@ struct object *sc_object_at(uint64_t address)
 
 /* ---------------------------------------------------------------- places */
 
-static struct slot *note_slot(uint64_t address, uint32_t place)
+static struct place *note_slot(uint64_t address, uint32_t place)
 {
 	uint32_t at = slot_of(address);
 
 	while (sc_slots[at].run == sc_run)
 		at = (at + 1) % SLOTS;
-	sc_slots[at] = (struct slot){ address, sc_run, place, 0, 0 };
-	return sc_slots + at;
+	sc_slots[at] = (struct slot){ address, sc_run, place };
+	n_slots++;
+	return sc_places + place;
 }
 
 /* There is room for one more, and for another address of it. */
@@ -297,24 +316,23 @@ static bool has_room(void)
 	return false;
 }
 
-static struct slot *add_place(uint64_t address, struct object *object, uint32_t offset, uint8_t role)
+static struct place *add_place(uint64_t address, struct object *object, uint32_t offset, uint8_t role)
 {
 	sc_places[n_places] = (struct place){
 		.places = object->places, .object = object, .offset = offset, .role = role,
 	};
-	n_slots++;
 	return note_slot(address, n_places++);
 }
 
 /* An address that no access of this run had yet; its field may be known by another. */
-struct slot *sc_slot_new(uint64_t address)
+struct place *sc_place_new(uint64_t address)
 {
 	struct object *object = sc_object_at(address);
 	uint32_t offset = object ? (uint32_t)(address - object->start) : 0, at;
 	const struct known_struct *known = object && object->where != NOWHERE ? structs + object->where : NULL;
 	uint64_t first = object ? address : 8; /* no object lies at 8 */
 	uint8_t role = SV_ROLE_NONE;
-	struct slot *slot;
+	struct place *place;
 
 	if (known && known->field_of && offset < known->size) {
 		role = known->role_of[offset];
@@ -325,19 +343,12 @@ struct slot *sc_slot_new(uint64_t address)
 		if (sc_slots[at].address == first)
 			break;
 	if (sc_slots[at].run == sc_run)
-		slot = sc_slots + at;
+		place = sc_places + sc_slots[at].place;
 	else if (has_room())
-		slot = add_place(first, object ? object : &sc_nothing, offset, role);
+		place = add_place(first, object ? object : &sc_nothing, offset, role);
 	else
-		return &no_slot;
-	if (first == address)
-		return slot;
-	sc_places[slot->place].has_aliases = true;
-	slot->tag = 0;
-	if (!has_room())
-		return slot;
-	n_slots++;
-	return note_slot(address, slot->place);
+		return sc_places; /* some other: the run is flagged as too large */
+	return first == address || !has_room() ? place : note_slot(address, (uint32_t)(place - sc_places));
 }
 
 /* ---------------------------------------------------------------- locks */

@@ -65,7 +65,6 @@ static int32_t *release(struct thread *thread)
 	int32_t *clock = new_clock(thread->clock);
 
 	thread->clock[thread->index]++;
-	thread->tag = ++sc_tag;
 	return clock;
 }
 
@@ -92,7 +91,6 @@ void sc_order_thread(struct thread *thread)
 {
 	thread->clock = sc_n_threads > 1 ? release(sc_threads) : new_clock(NULL);
 	thread->clock[thread->index] = 1;
-	thread->tag = ++sc_tag;
 	if (thread->task && sc_name_of(thread->task) == string_on_cleanup)
 		come_after_all(thread);
 }
@@ -267,17 +265,41 @@ void sc_order_loaded(const struct sv_event *event, struct thread *thread, const 
 		acquire(thread, found->listed);
 }
 
+void sc_order_next_loaded(const struct sv_event *event, struct thread *thread)
+{
+	const struct word *word = sc_word_at(event->c);
+	const struct object *found;
+
+	if (word && (word->run != sc_run || !(word->bits & WORD_IS_LISTED)))
+		return;
+	found = sc_object_at(event->c);
+	if (found)
+		acquire(thread, found->listed);
+}
+
+static void publish(const struct sv_event *event, struct thread *thread, const struct object *holder)
+{
+	struct object *found = sc_object_at(event->c);
+
+	if (!found || found == holder || found->times_listed)
+		return;
+	if (!found->listed)
+		sc_words_listed(found, event->c);
+	found->listed = release(thread);
+}
+
 /* A marked store of a pointer to an object that is on no list yet publishes it. */
 void sc_order_stored(const struct sv_event *event, struct thread *thread, struct place *place)
 {
-	struct object *found;
-
 	sc_order_overwritten(thread, place);
-	if (!(place->role & SV_ROLE_NEXT))
-		return;
-	found = sc_object_at(event->c);
-	if (found && found != place->object && !found->times_listed)
-		found->listed = release(thread);
+	if (place->role & SV_ROLE_NEXT)
+		publish(event, thread, place->object);
+}
+
+void sc_order_next_stored(const struct sv_event *event, struct thread *thread)
+{
+	if (event->c != event->a)
+		publish(event, thread, sc_object_at(event->a));
 }
 
 static void list_changed(const struct sv_event *event)
@@ -348,20 +370,19 @@ static void cpu_left(const struct sv_event *event)
 
 /* ---------------------------------------------------------------- objects */
 
-void sc_order_forget(struct object *object)
+static void forget(struct object *object, bool is_dead)
 {
 	object->places++;
 	object->indexed = object->listed = NULL;
 	object->times_listed = 0;
-	for (uint32_t n = 0; n < sc_n_threads; n++)
-		sc_threads[n].tag = ++sc_tag;
+	sc_words_forget(object, is_dead);
 }
 
 /* What lay on its stack is gone. */
 void sc_leave_stack(struct thread *thread)
 {
 	while (thread->n_stack)
-		sc_order_forget(thread->stack[--thread->n_stack]);
+		forget(thread->stack[--thread->n_stack], false);
 }
 
 /* A grace period's key: the object that waits for it, or the number of a wait. */
@@ -380,7 +401,7 @@ static void freed(const struct sv_event *event, struct thread *thread)
 
 	readers_are_out(key_of(event), thread);
 	if (object)
-		sc_order_forget(object);
+		forget(object, true);
 }
 
 /* ---------------------------------------------------------------- events */

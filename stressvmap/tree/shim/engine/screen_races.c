@@ -140,7 +140,7 @@ static void check(uint32_t list, uint32_t number, const struct thread *thread, c
 {
 	for (; list; list = accesses[list - 1].next)
 		if (!is_after(thread, accesses + list - 1))
-			raced(list - 1, number, thread, place);
+			raced(list - 1, number, thread, place ? place : sc_place_at(sc_events[number].a));
 }
 
 static void drop_ordered(uint32_t *list, const struct thread *thread)
@@ -155,98 +155,170 @@ static void drop_ordered(uint32_t *list, const struct thread *thread)
 	}
 }
 
-static void note(uint32_t *list, uint32_t number, const struct thread *thread)
+static void note(uint32_t *list, uint32_t next, uint32_t number, const struct thread *thread)
 {
 	accesses[number] = (struct access){
-		.next = *list, .clock = thread->clock[thread->index], .locks = thread->classes,
+		.next = next, .clock = thread->clock[thread->index], .locks = thread->classes,
 		.call = thread->call, .thread = (uint16_t)thread->index,
 	};
 	*list = number + 1;
 }
 
-static void check_plain_write(uint32_t number, const struct thread *thread, const struct place *place)
+/* `place`: if it is known. */
+static void judge(uint32_t number, struct thread *thread, struct kept *kept, const struct place *place)
 {
-	if (place->plain_write && !is_after(thread, accesses + place->plain_write - 1))
-		raced(place->plain_write - 1, number, thread, place);
-}
+	uint32_t kind = sc_events[number].kind;
+	bool is_plain = kind == SV_READ || kind == SV_WRITE, is_write = kind != SV_READ && kind != SV_READ_ONCE;
+	uint32_t *mine = !is_write ? (is_plain ? &kept->plain_reads : &kept->marked_reads) :
+				     (is_plain ? &kept->plain_write : &kept->marked_writes);
 
-static void plain_read(uint32_t number, struct thread *thread, struct place *place)
-{
-	if (has_own(thread, place->plain_reads))
+	if (has_own(thread, *mine))
 		return;
-	check_plain_write(number, thread, place);
-	check(place->marked_writes, number, thread, place);
-	drop_ordered(&place->plain_reads, thread);
-	note(&place->plain_reads, number, thread);
-}
-
-static void marked_read(uint32_t number, struct thread *thread, struct place *place)
-{
-	if (has_own(thread, place->marked_reads))
-		return;
-	check_plain_write(number, thread, place);
-	drop_ordered(&place->marked_reads, thread);
-	note(&place->marked_reads, number, thread);
-}
-
-static void plain_write(uint32_t number, struct thread *thread, struct place *place)
-{
-	uint32_t *lists[] = { &place->marked_writes, &place->plain_reads, &place->marked_reads };
-
-	if (has_own(thread, place->plain_write))
-		return;
-	check_plain_write(number, thread, place);
-	for (int n = 0; n < 3; n++) {
-		check(*lists[n], number, thread, place);
-		drop_ordered(lists[n], thread);
+	check(kept->plain_write, number, thread, place);
+	if (is_plain)
+		check(kept->marked_writes, number, thread, place);
+	if (is_write)
+		check(kept->plain_reads, number, thread, place);
+	if (is_plain && is_write)
+		check(kept->marked_reads, number, thread, place);
+	if (is_write)
+		drop_ordered(&kept->marked_reads, thread);
+	if (is_plain && is_write) {
+		drop_ordered(&kept->marked_writes, thread);
+		drop_ordered(&kept->plain_reads, thread);
+		kept->plain_write = 0;
+	} else {
+		drop_ordered(mine, thread);
 	}
-	place->plain_write = 0;
-	note(&place->plain_write, number, thread);
+	note(mine, *mine, number, thread);
 }
 
-static void marked_write(uint32_t number, struct thread *thread, struct place *place)
-{
-	if (has_own(thread, place->marked_writes))
-		return;
-	check_plain_write(number, thread, place);
-	check(place->plain_reads, number, thread, place);
-	drop_ordered(&place->marked_reads, thread);
-	drop_ordered(&place->marked_writes, thread);
-	note(&place->marked_writes, number, thread);
-}
+/* ---------------------------------------------------------------- by place */
 
-void sc_race_access(uint32_t number, const struct sv_event *event, struct thread *thread, struct place *place)
+static void access_place(uint32_t number, const struct sv_event *event, struct thread *thread, struct place *place)
 {
 	if (unlikely(place->places != place->object->places)) {
 		place->places = place->object->places;
-		place->plain_write = place->marked_writes = place->plain_reads = place->marked_reads = 0;
+		place->kept = (struct kept){ 0 };
 		place->clock = NULL;
 	}
 	switch (event->kind) {
-	case SV_READ:
-		if (!place->object->is_dead)
-			plain_read(number, thread, place);
-		break;
 	case SV_WRITE:
 		sc_order_overwritten(thread, place);
-		if (!place->object->is_dead)
-			plain_write(number, thread, place);
 		break;
 	case SV_READ_ONCE:
 		sc_order_loaded(event, thread, place);
-		if (!place->object->is_dead)
-			marked_read(number, thread, place);
 		break;
-	case SV_WRITE_ONCE:
-		if (!place->object->is_dead)
-			marked_write(number, thread, place);
-		sc_order_stored(event, thread, place);
+	case SV_ATOMIC:
+		sc_order_before_atomic(thread, place);
 		break;
 	default:
-		sc_order_before_atomic(thread, place);
-		if (!place->object->is_dead)
-			marked_write(number, thread, place);
-		sc_order_after_atomic(thread, place);
 		break;
 	}
+	if (!place->object->is_dead)
+		judge(number, thread, &place->kept, place);
+	if (event->kind == SV_WRITE_ONCE)
+		sc_order_stored(event, thread, place);
+	else if (event->kind == SV_ATOMIC)
+		sc_order_after_atomic(thread, place);
+}
+
+/* ---------------------------------------------------------------- by word */
+
+void sc_use_place(struct word *word, uint64_t address)
+{
+	struct place *place = sc_place_at((address & ~UINT64_C(7)) + word->low);
+
+	if (word->bits & WORD_IS_USED) {
+		if (place->places != place->object->places)
+			place->clock = NULL;
+		place->places = place->object->places;
+		place->kept = word->kept;
+	}
+	word->bits |= WORD_HAS_PLACE;
+}
+
+/* Everything that was done there came before: what `judge` does then. */
+static void judge_in_order(uint32_t number, const struct sv_event *event, const struct thread *thread, struct word *word)
+{
+	struct kept *kept = &word->kept;
+	uint32_t *mine = event->kind == SV_READ	     ? &kept->plain_reads :
+			 event->kind == SV_READ_ONCE ? &kept->marked_reads :
+			 event->kind == SV_WRITE     ? &kept->plain_write :
+						       &kept->marked_writes;
+	int32_t clock = thread->clock[thread->index];
+
+	if (*mine && accesses[*mine - 1].thread == thread->index && accesses[*mine - 1].clock == clock)
+		return;
+	word->thread = (uint8_t)thread->index;
+	word->clock = clock;
+	if (event->kind == SV_WRITE)
+		*kept = (struct kept){ 0 };
+	else if (event->kind == SV_WRITE_ONCE)
+		kept->marked_reads = 0;
+	note(mine, 0, number, thread);
+}
+
+/* An access breaks the order, or it was broken before. A plain write that comes after all mends it. */
+static void judge_out_of_order(uint32_t number, const struct sv_event *event, struct thread *thread, struct word *word)
+{
+	struct kept *kept = &word->kept;
+
+	judge(number, thread, kept, NULL);
+	word->bits |= WORD_HAS_NO_ORDER;
+	if (event->kind != SV_WRITE || kept->marked_writes || kept->plain_reads || kept->marked_reads)
+		return;
+	word->thread = (uint8_t)thread->index;
+	word->clock = thread->clock[thread->index];
+	word->bits &= (uint8_t)~WORD_HAS_NO_ORDER;
+}
+
+static void enter_in_books(uint32_t number, const struct sv_event *event, struct thread *thread, struct place *place)
+{
+	if (event->kind == SV_READ || event->kind == SV_READ_ONCE)
+		sc_block_read(number, event, thread, place);
+	else
+		sc_block_write(event, thread, place);
+}
+
+static void by_place(uint32_t number, const struct sv_event *event, struct thread *thread)
+{
+	struct place *place = sc_place_at(event->a);
+
+	if (unlikely(place->object == &sc_nothing))
+		return;
+	if (place->role & SV_ROLES && event->kind != SV_ATOMIC)
+		enter_in_books(number, event, thread, place);
+	if (wants(SV_FLAG_RACE))
+		access_place(number, event, thread, place);
+}
+
+void sc_access(uint32_t number, const struct sv_event *event, struct thread *thread)
+{
+	struct word *word = sc_word_at(event->a);
+	bool is_read = event->kind == SV_READ || event->kind == SV_READ_ONCE;
+
+	if (unlikely(!word)) {
+		by_place(number, event, thread);
+		return;
+	}
+	sc_word_begun(word);
+	if (unlikely(event->kind == SV_ATOMIC || (word->bits & WORD_IS_USED && word->low != (event->a & 7))))
+		sc_use_place(word, event->a);
+	if (word->bits & WORD_HAS_PLACE) {
+		by_place(number, event, thread);
+		return;
+	}
+	word->bits |= WORD_IS_USED;
+	word->low = event->a & 7;
+	if (word->bits & WORD_HAS_BOOKS && (!is_read || word->bits & WORD_HAS_READERS))
+		enter_in_books(number, event, thread, sc_place_at(event->a));
+	if (word->bits & WORD_IS_NEXT && event->kind == SV_READ_ONCE)
+		sc_order_next_loaded(event, thread);
+	if (likely(!(word->bits & WORD_HAS_NO_ORDER) && thread->clock[word->thread] >= word->clock))
+		judge_in_order(number, event, thread, word);
+	else
+		judge_out_of_order(number, event, thread, word);
+	if (word->bits & WORD_IS_NEXT && event->kind == SV_WRITE_ONCE)
+		sc_order_next_stored(event, thread);
 }

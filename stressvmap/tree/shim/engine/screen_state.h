@@ -76,16 +76,18 @@ struct lock {
 	bool is_block_lock, is_purge_lock;
 };
 
-/* One field of one object. Lists hold numbers of accesses + 1, which are numbers of events + 1; 0 ends them. */
+/* Accesses that still matter. Lists hold numbers of accesses + 1, which are numbers of events + 1; 0 ends them. */
+struct kept { uint32_t plain_write, marked_writes, plain_reads, marked_reads; };
+
+/* One field of one object. */
 struct place {
 	uint32_t places; /* the object's, when the accesses were noted */
 	struct object *object;
 	uint32_t offset;
 	uint8_t role;
-	uint32_t plain_write, marked_writes, plain_reads, marked_reads;
+	struct kept kept;
 	uint32_t last;	/* of its atomic operations: the thread that made the last one, its clock then */
 	int32_t *clock; /* NULL: there was none */
-	bool has_aliases;    /* other addresses are this place, too */
 	int32_t *released;   /* what the last store there published, NULL: nothing */
 	uint32_t releaser;   /* thread whose store that is, while it is still to come; NOWHERE: it is done */
 };
@@ -114,7 +116,6 @@ struct thread {
 	uint32_t depth;
 	uint32_t call; /* the outermost, as the race detector knows it; NOWHERE */
 	uint32_t stamp;
-	uint32_t tag;  /* another after each release, and whenever places are forgotten */
 	struct held held[HELD];
 	uint32_t n_held, n_purge_held;
 	uint64_t classes; /* of the locks held */
@@ -182,19 +183,15 @@ void sc_layout_begin(void); /* of a run */
 struct object *sc_object_at(uint64_t address);
 struct object *sc_objects_of_run(uint32_t *n); /* the engine's, without globals */
 extern struct object sc_nothing; /* what addresses in no object are in */
+const uint8_t *sc_struct_words(uint32_t where); /* enum word_bit of each word; NULL: none has any */
 struct lock *sc_lock_find(uint64_t address);
 
 #define SLOTS 65536
-/*
- * Where the place of an address is; by the address, so that a struct's fields are neighbours here too. An access of a
- * kind in `idle` by the thread of that tag says nothing new: nobody else has been there, and it made such a one since
- * its last release (FastTrack's "same epoch").
- */
-struct slot { uint64_t address; uint32_t run; uint32_t place; uint32_t tag; uint32_t idle; };
-extern uint32_t sc_tag; /* the last one given */
+/* Where the place of an address is; by the address, so that a struct's fields are neighbours here too. */
+struct slot { uint64_t address; uint32_t run; uint32_t place; };
 extern struct slot *sc_slots;
 extern struct place *sc_places;
-struct slot *sc_slot_new(uint64_t address);
+struct place *sc_place_new(uint64_t address);
 
 static inline uint32_t slot_of(uint64_t address)
 {
@@ -202,21 +199,68 @@ static inline uint32_t slot_of(uint64_t address)
 }
 
 /* Addresses in no object are all one place, which is nobody's business. */
-static inline struct slot *sc_slot_find(uint64_t address)
+static inline struct place *sc_place_at(uint64_t address)
 {
 	uint32_t at = slot_of(address);
 
 	while (sc_slots[at].run == sc_run) {
 		if (likely(sc_slots[at].address == address))
-			return sc_slots + at;
+			return sc_places + sc_slots[at].place;
 		at = (at + 1) % SLOTS;
 	}
-	return sc_slot_new(address);
+	return sc_place_new(address);
 }
 
 static inline int64_t pages_of(uint64_t address)
 {
 	return (int64_t)(address >> sc_setup.page_shift);
+}
+
+/* ---------------------------------------------------------------- screen_words.c: words of memory */
+
+enum word_bit {
+	WORD_HAS_PLACE = 1,   /* its accesses are known by place: nothing below is told of it */
+	WORD_IS_NEXT = 2,     /* a pointer to the next node of a list */
+	WORD_HAS_BOOKS = 4,   /* its writes are entered in some book */
+	WORD_HAS_READERS = 8, /* so are its reads */
+	WORD_IS_LISTED = 16,  /* of an object that is or was on a list: of this run, as what follows */
+	WORD_IS_USED = 32,
+	WORD_HAS_NO_ORDER = 64, /* not each of its accesses came after the one before */
+};
+
+/* Of this run if `run` says so; `thread` and `clock`: of the last access; `fixed`: bits that it has in each run. */
+struct word {
+	uint32_t run;
+	int32_t clock;
+	struct kept kept;
+	uint8_t thread, bits, fixed, low;
+};
+extern struct word *sc_heap_words, *sc_static_words;
+extern uint64_t sc_heap_start, sc_heap_bytes, sc_static_start, sc_static_bytes;
+
+bool sc_words_reset(void);
+uint32_t sc_words_of_struct(const struct sv_screen_struct *one, uint8_t *bits);
+void sc_words_global(uint64_t address, uint32_t size, uint32_t where);
+void sc_words_fixed(uint64_t address, uint32_t size, uint32_t where);
+void sc_words_new(const struct object *object);
+void sc_words_forget(const struct object *object, bool is_dead);
+void sc_words_listed(const struct object *found, uint64_t address);
+
+/* NULL: on a stack, in no memory of the code under test, or races are not screened for. */
+static inline struct word *sc_word_at(uint64_t address)
+{
+	if (likely(address - sc_heap_start < sc_heap_bytes))
+		return sc_heap_words + (address - sc_heap_start) / 8;
+	if (address - sc_static_start < sc_static_bytes)
+		return sc_static_words + (address - sc_static_start) / 8;
+	return NULL;
+}
+
+static inline struct word *sc_word_begun(struct word *word)
+{
+	if (word->run != sc_run)
+		*word = (struct word){ .run = sc_run, .fixed = word->fixed, .bits = word->fixed };
+	return word;
 }
 
 /* ---------------------------------------------------------------- screen_pages.c: ground */
@@ -267,16 +311,20 @@ void sc_order_released(struct thread *thread, struct place *place);
 void sc_order_overwritten(const struct thread *thread, struct place *place);
 void sc_order_loaded(const struct sv_event *event, struct thread *thread, const struct place *place);
 void sc_order_stored(const struct sv_event *event, struct thread *thread, struct place *place);
+/* The same of a list's pointer that has no place. */
+void sc_order_next_loaded(const struct sv_event *event, struct thread *thread);
+void sc_order_next_stored(const struct sv_event *event, struct thread *thread);
 void sc_order_before_atomic(struct thread *thread, const struct place *place);
 void sc_order_after_atomic(struct thread *thread, struct place *place);
-void sc_order_forget(struct object *object);
 void sc_leave_stack(struct thread *thread);
 
 /* ---------------------------------------------------------------- screen_races.c */
 
 bool sc_races_reset(void);
 bool sc_races_begin(void);
-void sc_race_access(uint32_t number, const struct sv_event *event, struct thread *thread, struct place *place);
+void sc_access(uint32_t number, const struct sv_event *event, struct thread *thread);
+/* What is known of the word becomes what is known of its place. */
+void sc_use_place(struct word *word, uint64_t address);
 
 #pragma GCC visibility pop
 
