@@ -167,26 +167,25 @@ static void note(uint32_t *list, uint32_t next, uint32_t number, const struct th
 /* `place`: if it is known. */
 static void judge(uint32_t number, struct thread *thread, struct kept *kept, const struct place *place)
 {
-	uint32_t kind = sc_events[number].kind;
-	bool is_plain = kind == SV_READ || kind == SV_WRITE, is_write = kind != SV_READ && kind != SV_READ_ONCE;
-	uint32_t *mine = !is_write ? (is_plain ? &kept->plain_reads : &kept->marked_reads) :
-				     (is_plain ? &kept->plain_write : &kept->marked_writes);
+	uint32_t kind = sc_events[number].kind == SV_ATOMIC ? SV_WRITE_ONCE : sc_events[number].kind;
+	bool is_plain = kind == SV_READ || kind == SV_WRITE, is_write = kind == SV_WRITE || kind == SV_WRITE_ONCE;
+	uint32_t *mine = kept->list + kind;
 
 	if (has_own(thread, *mine))
 		return;
-	check(kept->plain_write, number, thread, place);
+	check(kept->list[SV_WRITE], number, thread, place);
 	if (is_plain)
-		check(kept->marked_writes, number, thread, place);
+		check(kept->list[SV_WRITE_ONCE], number, thread, place);
 	if (is_write)
-		check(kept->plain_reads, number, thread, place);
-	if (is_plain && is_write)
-		check(kept->marked_reads, number, thread, place);
+		check(kept->list[SV_READ], number, thread, place);
+	if (kind == SV_WRITE)
+		check(kept->list[SV_READ_ONCE], number, thread, place);
 	if (is_write)
-		drop_ordered(&kept->marked_reads, thread);
-	if (is_plain && is_write) {
-		drop_ordered(&kept->marked_writes, thread);
-		drop_ordered(&kept->plain_reads, thread);
-		kept->plain_write = 0;
+		drop_ordered(kept->list + SV_READ_ONCE, thread);
+	if (kind == SV_WRITE) {
+		drop_ordered(kept->list + SV_WRITE_ONCE, thread);
+		drop_ordered(kept->list + SV_READ, thread);
+		kept->list[SV_WRITE] = 0;
 	} else {
 		drop_ordered(mine, thread);
 	}
@@ -227,9 +226,9 @@ static void access_place(uint32_t number, const struct sv_event *event, struct t
 
 void sc_use_place(struct word *word, uint64_t address)
 {
-	struct place *place = sc_place_at((address & ~UINT64_C(7)) + word->low);
+	struct place *place = sc_place_at((address & ~UINT64_C(7)) + word->low % NO_LOW);
 
-	if (word->bits & WORD_IS_USED) {
+	if (word->low != NO_LOW) {
 		if (place->places != place->object->places)
 			place->clock = NULL;
 		place->places = place->object->places;
@@ -238,39 +237,41 @@ void sc_use_place(struct word *word, uint64_t address)
 	word->bits |= WORD_HAS_PLACE;
 }
 
-/* Everything that was done there came before: what `judge` does then. */
-static void judge_in_order(uint32_t number, const struct sv_event *event, const struct thread *thread, struct word *word)
-{
-	struct kept *kept = &word->kept;
-	uint32_t *mine = event->kind == SV_READ	     ? &kept->plain_reads :
-			 event->kind == SV_READ_ONCE ? &kept->marked_reads :
-			 event->kind == SV_WRITE     ? &kept->plain_write :
-						       &kept->marked_writes;
-	int32_t clock = thread->clock[thread->index];
-
-	if (*mine && accesses[*mine - 1].thread == thread->index && accesses[*mine - 1].clock == clock)
-		return;
-	word->thread = (uint8_t)thread->index;
-	word->clock = clock;
-	if (event->kind == SV_WRITE)
-		*kept = (struct kept){ 0 };
-	else if (event->kind == SV_WRITE_ONCE)
-		kept->marked_reads = 0;
-	note(mine, 0, number, thread);
-}
-
 /* An access breaks the order, or it was broken before. A plain write that comes after all mends it. */
 static void judge_out_of_order(uint32_t number, const struct sv_event *event, struct thread *thread, struct word *word)
 {
-	struct kept *kept = &word->kept;
+	const uint32_t *list = word->kept.list;
 
-	judge(number, thread, kept, NULL);
+	judge(number, thread, &word->kept, NULL);
 	word->bits |= WORD_HAS_NO_ORDER;
-	if (event->kind != SV_WRITE || kept->marked_writes || kept->plain_reads || kept->marked_reads)
+	if (event->kind != SV_WRITE || list[SV_WRITE_ONCE] | list[SV_READ] | list[SV_READ_ONCE])
 		return;
 	word->thread = (uint8_t)thread->index;
 	word->clock = thread->clock[thread->index];
 	word->bits &= (uint8_t)~WORD_HAS_NO_ORDER;
+}
+
+/* Everything that was done there came before: what `judge` does then. */
+static inline __attribute__((always_inline)) void judge_in_order(uint32_t number, uint32_t kind,
+								  const struct thread *thread, struct word *word)
+{
+	/* Of each kind, by kind: does one that comes after outdate it? */
+	static const struct kept stays[] = {
+		[SV_READ] = { { [SV_READ] = ~0u, [SV_WRITE] = ~0u, [SV_READ_ONCE] = ~0u, [SV_WRITE_ONCE] = ~0u } },
+		[SV_READ_ONCE] = { { [SV_READ] = ~0u, [SV_WRITE] = ~0u, [SV_READ_ONCE] = ~0u, [SV_WRITE_ONCE] = ~0u } },
+		[SV_WRITE_ONCE] = { { [SV_READ] = ~0u, [SV_WRITE] = ~0u, [SV_WRITE_ONCE] = ~0u } },
+	};
+	uint32_t *list = word->kept.list, mine = list[kind];
+	int32_t clock = thread->clock[thread->index];
+
+	if (word->clock == clock && word->thread == thread->index && mine && accesses[mine - 1].clock == clock &&
+	    accesses[mine - 1].thread == thread->index)
+		return;
+	word->thread = (uint8_t)thread->index;
+	word->clock = clock;
+	for (int n = SV_READ; n <= SV_WRITE_ONCE; n++)
+		list[n] &= stays[kind].list[n];
+	note(list + kind, 0, number, thread);
 }
 
 static void enter_in_books(uint32_t number, const struct sv_event *event, struct thread *thread, struct place *place)
@@ -293,32 +294,42 @@ static void by_place(uint32_t number, const struct sv_event *event, struct threa
 		access_place(number, event, thread, place);
 }
 
+/* There is more to an access of that word, or of another part of it, than that it is one. */
+static void by_word(uint32_t number, const struct sv_event *event, struct thread *thread, struct word *word)
+{
+	bool is_read = event->kind == SV_READ || event->kind == SV_READ_ONCE;
+
+	if (event->kind == SV_ATOMIC || (word->low != NO_LOW && word->low != (event->a & 7)))
+		sc_use_place(word, event->a);
+	if (word->bits & WORD_HAS_PLACE) {
+		by_place(number, event, thread);
+		return;
+	}
+	word->low = event->a & 7;
+	if (word->bits & WORD_HAS_BOOKS && (!is_read || word->bits & WORD_HAS_READERS))
+		enter_in_books(number, event, thread, sc_place_at(event->a));
+	if (word->bits & WORD_IS_NEXT && event->kind == SV_READ_ONCE)
+		sc_order_next_loaded(event, thread);
+	if (!(word->bits & WORD_HAS_NO_ORDER) && thread->clock[word->thread] >= word->clock)
+		judge_in_order(number, event->kind, thread, word);
+	else
+		judge_out_of_order(number, event, thread, word);
+	if (word->bits & WORD_IS_NEXT && event->kind == SV_WRITE_ONCE)
+		sc_order_next_stored(event, thread);
+}
+
 void sc_access(uint32_t number, const struct sv_event *event, struct thread *thread)
 {
 	struct word *word = sc_word_at(event->a);
-	bool is_read = event->kind == SV_READ || event->kind == SV_READ_ONCE;
 
 	if (unlikely(!word)) {
 		by_place(number, event, thread);
 		return;
 	}
 	sc_word_begun(word);
-	if (unlikely(event->kind == SV_ATOMIC || (word->bits & WORD_IS_USED && word->low != (event->a & 7))))
-		sc_use_place(word, event->a);
-	if (word->bits & WORD_HAS_PLACE) {
-		by_place(number, event, thread);
-		return;
-	}
-	word->bits |= WORD_IS_USED;
-	word->low = event->a & 7;
-	if (word->bits & WORD_HAS_BOOKS && (!is_read || word->bits & WORD_HAS_READERS))
-		enter_in_books(number, event, thread, sc_place_at(event->a));
-	if (word->bits & WORD_IS_NEXT && event->kind == SV_READ_ONCE)
-		sc_order_next_loaded(event, thread);
-	if (likely(!(word->bits & WORD_HAS_NO_ORDER) && thread->clock[word->thread] >= word->clock))
-		judge_in_order(number, event, thread, word);
+	if (likely(event->kind != SV_ATOMIC && !(word->bits & ~WORD_IS_LISTED) && word->low == (event->a & 7) &&
+		   thread->clock[word->thread] >= word->clock))
+		judge_in_order(number, event->kind, thread, word);
 	else
-		judge_out_of_order(number, event, thread, word);
-	if (word->bits & WORD_IS_NEXT && event->kind == SV_WRITE_ONCE)
-		sc_order_next_stored(event, thread);
+		by_word(number, event, thread, word);
 }

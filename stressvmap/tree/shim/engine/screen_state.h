@@ -77,7 +77,7 @@ struct lock {
 };
 
 /* Accesses that still matter. Lists hold numbers of accesses + 1, which are numbers of events + 1; 0 ends them. */
-struct kept { uint32_t plain_write, marked_writes, plain_reads, marked_reads; };
+struct kept { uint32_t list[SV_WRITE_ONCE + 1]; }; /* by kind: SV_READ, SV_WRITE (at most one), ... */
 
 /* One field of one object. */
 struct place {
@@ -224,17 +224,20 @@ enum word_bit {
 	WORD_HAS_BOOKS = 4,   /* its writes are entered in some book */
 	WORD_HAS_READERS = 8, /* so are its reads */
 	WORD_IS_LISTED = 16,  /* of an object that is or was on a list: of this run, as what follows */
-	WORD_IS_USED = 32,
-	WORD_HAS_NO_ORDER = 64, /* not each of its accesses came after the one before */
+	WORD_HAS_NO_ORDER = 32, /* not each of its accesses came after the one before */
 };
 
-/* Of this run if `run` says so; `thread` and `clock`: of the last access; `fixed`: bits that it has in each run. */
+/* Of this run if `run` says so. */
 struct word {
 	uint32_t run;
-	int32_t clock;
+	int32_t clock; /* of the last access, and its thread */
+	uint8_t thread;
+	uint8_t bits;
+	uint8_t fixed; /* bits that it has in each run */
+	uint8_t low;   /* of the address that is accessed there; NO_LOW: none yet */
 	struct kept kept;
-	uint8_t thread, bits, fixed, low;
 };
+#define NO_LOW 8
 extern struct word *sc_heap_words, *sc_static_words;
 extern uint64_t sc_heap_start, sc_heap_bytes, sc_static_start, sc_static_bytes;
 
@@ -259,7 +262,7 @@ static inline struct word *sc_word_at(uint64_t address)
 static inline struct word *sc_word_begun(struct word *word)
 {
 	if (word->run != sc_run)
-		*word = (struct word){ .run = sc_run, .fixed = word->fixed, .bits = word->fixed };
+		*word = (struct word){ .run = sc_run, .fixed = word->fixed, .bits = word->fixed, .low = NO_LOW };
 	return word;
 }
 

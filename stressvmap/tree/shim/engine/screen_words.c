@@ -79,7 +79,7 @@ static void begin_all(const struct object *object, const uint8_t *bits, uint8_t 
 		struct word *word = sc_word_at(object->start + at);
 
 		if (word)
-			*word = (struct word){ .run = sc_run, .fixed = word->fixed,
+			*word = (struct word){ .run = sc_run, .fixed = word->fixed, .low = NO_LOW,
 					       .bits = in_each | word->fixed | (bits ? bits[at / 8] : 0) };
 	}
 }
