@@ -158,6 +158,7 @@ class Encoded:
         self._place_boot(boot, first)
         self._boot_end = self._start
         self._boot_addresses = dict(self._addresses)
+        library.dll.stub_heap(ctypes.c_uint64(self._boot_end))
         self._set_config(first)
         self.decoder = Decoder(library, Layout(dict(STRUCTS), self.globals), PAGE_SHIFT)
         self.auditor = Auditor(self.decoder, scenario.block_bits, self.window, 0)

@@ -14,6 +14,7 @@ static const char *strings[STRINGS] = { "" };
 static uint32_t n_strings = 1;
 static struct sv_task tasks[TASKS];
 static struct sv_task *task_pointers[TASKS];
+static uint64_t heap;
 static struct stub {
 	const struct sv_event *events;
 	const struct sv_object *objects;
@@ -22,6 +23,7 @@ static struct stub {
 
 SV_EXPORT void stub_set(const struct stub *given, const int32_t *ids, const uint32_t *names);
 SV_EXPORT void stub_config(const uint8_t *possible, const uint8_t *online, uint32_t n);
+SV_EXPORT void stub_heap(uint64_t start);
 SV_EXPORT uint32_t sv_string(const char *text);
 
 void stub_set(const struct stub *given, const int32_t *ids, const uint32_t *names)
@@ -39,6 +41,26 @@ void stub_config(const uint8_t *possible, const uint8_t *online, uint32_t n)
 	memset(&sv_config, 0, sizeof(sv_config));
 	memcpy(sv_config.possible, possible, n);
 	memcpy(sv_config.online, online, n);
+}
+
+void stub_heap(uint64_t start)
+{
+	heap = start;
+}
+
+uint64_t sv_arena_base(void)
+{
+	return heap;
+}
+
+/* As the engine has it: nothing lies there but what a run allocated. */
+uint32_t sv_object_number(uint64_t address)
+{
+	uint32_t n = stub.n_objects;
+
+	while (n && stub.objects[n - 1].address > address)
+		n--;
+	return n && stub.objects[n - 1].address >= heap ? n : 0;
 }
 
 uint32_t sv_string(const char *text)

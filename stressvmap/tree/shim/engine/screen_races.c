@@ -94,6 +94,8 @@ static void raced(uint32_t first, uint32_t number, const struct thread *thread, 
 				.offset = element ? place->offset % element : place->offset };
 	uint32_t at, known;
 
+	if (place->object == &sc_nothing)
+		return;
 	if (race.where == NOWHERE) { /* a type that is not known yet: the run is flagged, the pair not remembered */
 		flag(SV_FLAG_RACE);
 		return;

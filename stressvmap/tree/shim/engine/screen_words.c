@@ -17,7 +17,8 @@ static bool forget(struct word **words, uint64_t bytes)
 
 	if (*words)
 		return !madvise(*words, size, MADV_DONTNEED);
-	return *words = sc_map_zeroed(size);
+	*words = sc_map_zeroed(size);
+	return *words;
 }
 
 bool sc_words_reset(void)
