@@ -16,6 +16,9 @@ UNMAP = "unmap"  # vm_unmap_ram of what lies in slot
 VMALLOC = "vmalloc"  # vmalloc(pages) into slot
 VMALLOC_RESET = "vmalloc-reset"  # vmalloc with VM_FLUSH_RESET_PERMS into slot
 VFREE = "vfree"  # vfree of what lies in slot (reset or not, as it was allocated)
+VFREE_ATOMIC = (
+    "vfree-atomic"  # vfree_atomic, preemption off: a work frees it later; skipped if it resets
+)
 ALIASES = "aliases"  # vm_unmap_aliases()
 TOUCH = "touch"  # read every page of what lies in slot, through this CPU's TLB (fills it)
 PROBE = (
@@ -25,11 +28,30 @@ MIGRATE = "migrate"  # the task asks to move to CPU `pages`
 OFFLINE = "offline"  # CPU `pages` goes offline
 ONLINE = "online"  # CPU `pages` comes online
 SHRINK = "shrink"  # memory pressure: the shrinkers that the version registers, if it does
+WALK = "walk"  # read /proc/vmallocinfo, from its beginning to its end
 PAUSE = "pause"  # do nothing for `pages` scheduling points
 
 KINDS = frozenset(
-    {PAUSE, MAP, UNMAP, VMALLOC, VMALLOC_RESET, VFREE, ALIASES, TOUCH, PROBE, MIGRATE, OFFLINE, ONLINE, SHRINK}
+    {
+        PAUSE,
+        MAP,
+        UNMAP,
+        VMALLOC,
+        VMALLOC_RESET,
+        VFREE,
+        VFREE_ATOMIC,
+        ALIASES,
+        TOUCH,
+        PROBE,
+        MIGRATE,
+        OFFLINE,
+        ONLINE,
+        SHRINK,
+        WALK,
+    }
 )
+WHOLE = frozenset({ALIASES, SHRINK, WALK})
+"""Operations that name nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,10 @@ class Scenario:
     """Expected CPUs that go offline or come back per operation; its tasks move, its per-CPU data stay."""
     shrink_rate: float = 0.0
     """Chance that the shrinkers run after a worker's operation; nothing where a version has none."""
+    walk_rate: float = 0.0
+    """Chance that a worker reads /proc/vmallocinfo after an operation."""
+    atomic_free_rate: float = 0.0
+    """Share of vfrees made where one must not sleep (vfree_atomic): a work does them later. Not of reset ones."""
     fault_rate: float = 0.02
     """Expected injected allocation failures per operation."""
     debug_pagealloc: bool = False
@@ -132,6 +136,8 @@ class Scenario:
             "migration_rate",
             "hotplug_rate",
             "shrink_rate",
+            "walk_rate",
+            "atomic_free_rate",
             "fault_rate",
             "yield_rate",
         ):

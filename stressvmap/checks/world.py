@@ -43,7 +43,7 @@ BUSY_TREE: Final = "busy"
 ALIASES: Final = "vm_unmap_aliases"
 RESET_FREE: Final = "vfree_reset"
 MAPPING_ENTRIES: Final = frozenset({"vm_map_ram", "vmalloc", "vmalloc_reset"})
-UNMAPPING_ENTRIES: Final = frozenset({"vm_unmap_ram", "vfree", RESET_FREE})
+UNMAPPING_ENTRIES: Final = frozenset({"vm_unmap_ram", "vfree", "vfree_atomic", RESET_FREE})
 ALL_CPUS: Final = 1
 """The mask of an interval journal, where CPUs cannot be told apart."""
 

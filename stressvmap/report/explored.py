@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from stressvmap.program import Program
+from stressvmap.program import WHOLE, Program
 from stressvmap.quantity import counted
 from stressvmap.report.verdict import program as command_name
 from stressvmap.report.verdict import story
@@ -72,7 +72,7 @@ def covered(result: RunResult) -> str:
 
 
 def _op_text(kind: str, slot: int, pages: int) -> str:
-    numbers = [slot, pages] if pages else [slot] if slot or kind not in ("aliases", "shrink") else []
+    numbers = [slot, pages] if pages else [slot] if slot or kind not in WHOLE else []
     return " ".join([kind, *map(str, numbers)])
 
 

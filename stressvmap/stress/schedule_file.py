@@ -218,8 +218,8 @@ def _run_lengths(values: Iterable[int]) -> list[tuple[int, int]]:
 
 _Number = Annotated[int, Field(strict=True, ge=0, le=1 << 40)]
 _Kind = Literal[
-    "pause", "map", "unmap", "vmalloc", "vmalloc-reset", "vfree", "aliases", "touch", "probe", "shrink", "migrate",
-    "offline", "online",
+    "pause", "map", "unmap", "vmalloc", "vmalloc-reset", "vfree", "vfree-atomic", "aliases", "touch", "probe", "shrink",
+    "walk", "migrate", "offline", "online",
 ]  # fmt: skip
 _FaultKind = Literal["kmalloc", "kmem_cache_alloc", "xa_insert", "pte_alloc"]
 

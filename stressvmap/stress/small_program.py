@@ -15,9 +15,9 @@ from stressvmap.program import (
     MAP,
     MIGRATE,
     PAUSE,
-    SHRINK,
     VMALLOC,
     VMALLOC_RESET,
+    WHOLE,
     Program,
     ProgramOp,
     TaskProgram,
@@ -82,7 +82,7 @@ def _op(text: str) -> ProgramOp:
     if not all(word.isascii() and word.isdigit() and len(word) < 7 for word in words[1:]):
         raise ConfigError(f"--ops: {text.strip()!r}: after the name come numbers")
     numbers = [int(word) for word in words[1:]]
-    wanted = 2 if kind in NEEDS_PAGES else 0 if kind in (ALIASES, SHRINK) else 1
+    wanted = 2 if kind in NEEDS_PAGES else 0 if kind in WHOLE else 1
     if len(numbers) != wanted:
         what = {2: "a slot and its pages", 1: "one number", 0: "nothing"}[wanted]
         raise ConfigError(f"--ops: {text.strip()!r}: {kind} takes {what}")

@@ -13,15 +13,14 @@ from typing import Final
 
 from stressvmap.kernel.kernel import INTERRUPT_TASKS
 from stressvmap.program import (
-    ALIASES,
     MAP,
     MIGRATE,
     OFFLINE,
     ONLINE,
     PAUSE,
-    SHRINK,
     VMALLOC,
     VMALLOC_RESET,
+    WHOLE,
     Fault,
     Migration,
     Program,
@@ -33,7 +32,7 @@ from stressvmap.sched.follow import Leg
 
 SIZED: Final = (MAP, VMALLOC, VMALLOC_RESET)
 CPU_NAMING: Final = (MIGRATE, OFFLINE, ONLINE)
-SLOTLESS: Final = (ALIASES, SHRINK, PAUSE, *CPU_NAMING)
+SLOTLESS: Final = (*WHOLE, PAUSE, *CPU_NAMING)
 INTERRUPTS_END: Final = INTERRUPT_TASKS + 256
 
 Op = tuple[int, int]

@@ -22,8 +22,10 @@ from stressvmap.program import (
     TOUCH,
     UNMAP,
     VFREE,
+    VFREE_ATOMIC,
     VMALLOC,
     VMALLOC_RESET,
+    WALK,
     Fault,
     Migration,
     Program,
@@ -96,7 +98,8 @@ def draw(scenario: Scenario, seed: int, execution: int) -> Program:
     online = scenario.online_cpus()
     tasks = []
     for worker in range(drawer.workers):
-        ops = _with_pressure(drawer, _with_hotplug(drawer, _with_witnesses(drawer, workload(drawer, worker))))
+        ops = _with_witnesses(drawer, _with_atomic_frees(drawer, workload(drawer, worker)))
+        ops = _with_pressure(drawer, _with_hotplug(drawer, ops))
         tasks.append(TaskProgram(online[worker % len(online)], drawer.each_once(ops), "worker"))
     for flusher in range(scenario.flushers):
         cpu = online[(drawer.workers - 1 - flusher) % len(online)]
@@ -295,15 +298,30 @@ def _with_hotplug(drawer: _Drawer, ops: list[ProgramOp]) -> list[ProgramOp]:
 
 
 def _with_pressure(drawer: _Drawer, ops: list[ProgramOp]) -> list[ProgramOp]:
-    """Add runs of the shrinkers."""
-    rate = drawer.scenario.shrink_rate
+    """Add runs of the shrinkers, and readers of /proc/vmallocinfo."""
+    for kind, rate in ((SHRINK, drawer.scenario.shrink_rate), (WALK, drawer.scenario.walk_rate)):
+        if not rate:
+            continue
+        out: list[ProgramOp] = []
+        for op in ops:
+            out.append(op)
+            if drawer.chance(rate):
+                out.append(ProgramOp(kind))
+        ops = out
+    return ops
+
+
+def _with_atomic_frees(drawer: _Drawer, ops: list[ProgramOp]) -> list[ProgramOp]:
+    """Make some vfrees from a context that must not sleep; not where this worker allocated with reset permissions."""
+    rate = drawer.scenario.atomic_free_rate
     if not rate:
         return ops
     out: list[ProgramOp] = []
+    filled: dict[int, str] = {}
     for op in ops:
-        out.append(op)
-        if drawer.chance(rate):
-            out.append(ProgramOp(SHRINK))
+        is_atomic = op.kind == VFREE and filled.get(op.slot) != VMALLOC_RESET and drawer.chance(rate)
+        filled[op.slot] = op.kind
+        out.append(ProgramOp(VFREE_ATOMIC, op.slot) if is_atomic else op)
     return out
 
 

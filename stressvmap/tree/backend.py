@@ -50,6 +50,8 @@ _OP_NUMBERS: Final = {
             ops.ONLINE,
             ops.PAUSE,
             ops.SHRINK,
+            ops.WALK,
+            ops.VFREE_ATOMIC,
         )
     )
 }

@@ -265,6 +265,29 @@ class ModelBackend:
         self.vmalloc.shrink_slab()
         return 0
 
+    def _op_vfree_atomic(self, op: ProgramOp) -> bool:
+        """What resets permissions may not be freed so (include/linux/vmalloc.h), and is left where it is."""
+        waiting = self._slot(op.slot)
+        slot = None if waiting is None or waiting.wants_reset else self._take(op.slot, is_vmalloc=True)
+        if slot is None:
+            return False
+        self._call("vfree_atomic", slot.address, slot.pages, lambda: self._vfree_atomic(slot))
+        return True
+
+    def _vfree_atomic(self, slot: Slot) -> int:
+        self.machine.preempt_disable()
+        self.vmalloc.vfree_atomic(slot.address)
+        self.machine.preempt_enable()
+        return slot.address
+
+    def _op_walk(self, op: ProgramOp) -> bool:
+        self._call("vmallocinfo", 0, 0, self._walk)
+        return True
+
+    def _walk(self) -> int:
+        self.vmalloc.show_vmallocinfo()
+        return 0
+
     def _op_pause(self, op: ProgramOp) -> bool:
         for _ in range(op.pages):
             self.runtime.point(0, 0, "pause")

@@ -23,6 +23,7 @@ from stressvmap.journal.events import (
     AUDIT_VALUE,
 )
 from stressvmap.kernel.areas import BUSY, FREE, LAZY, VmapArea, VmapTree
+from stressvmap.kernel.function import kernel_function
 from stressvmap.kernel.kernel import Kernel
 from stressvmap.kernel.lists import ListHead
 from stressvmap.kernel.locks import DEFINE_MUTEX, DEFINE_SPINLOCK
@@ -33,7 +34,7 @@ from stressvmap.kernel.xarray import XArray
 from stressvmap.known import Known
 from stressvmap.ranges import PAGE_SHIFT, PAGE_SIZE
 from stressvmap.runtime.access import LOOKS
-from stressvmap.vmalloc.structs import VmapBlock, VmapBlockQueue, VmStruct
+from stressvmap.vmalloc.structs import VfreeDeferred, VmapBlock, VmapBlockQueue, VmStruct
 
 ULONG_MAX: Final = (1 << 64) - 1
 EINVAL: Final = 22
@@ -113,6 +114,7 @@ class Vmalloc:
         self.vmap_notify_list: list[Callable[[], int]] = []
         self.vmap_init_free_space()
         self.shrinkers = self.registered_shrinkers()
+        self.vfree_deferred = PerCpu(machine, "vfree_deferred", self.make_vfree_deferred)
         self.vmap_initialized = True
 
     def vmap_init_trees(self) -> None:
@@ -145,6 +147,10 @@ class Vmalloc:
         queue.free.next = queue.free.prev = queue.free
         return queue
 
+    def make_vfree_deferred(self, cpu: int) -> VfreeDeferred:
+        """What vfree_atomic leaves to a work, of one CPU."""
+        return VfreeDeferred(self.machine, cpu, self.delayed_vfree_work)
+
     # -- what a version provides --------------------------------------------------------------------------
 
     def vm_map_ram(self, pages: Sequence[int], count: int) -> int:
@@ -166,6 +172,36 @@ class Vmalloc:
     def vfree(self, addr: int) -> None:
         """Free what vmalloc returned."""
         raise NotImplementedError
+
+    @kernel_function
+    def vfree_atomic(self, addr: int) -> None:
+        """mm/vmalloc.c:vfree_atomic: free what vmalloc returned from a context that must not sleep. A work does it."""
+        deferred = self.vfree_deferred.raw_cpu_ptr()
+        if deferred.llist_add(addr):
+            self.kernel.workqueue.schedule_work(deferred.wq)
+
+    @kernel_function
+    def delayed_vfree_work(self, deferred: VfreeDeferred) -> None:
+        """mm/vmalloc.c:delayed_vfree_work (v6.4; before, free_work): what one CPU's callers left."""
+        for addr in deferred.llist_del_all():
+            self.vfree(addr)
+
+    def show_vmallocinfo(self) -> None:
+        """Read /proc/vmallocinfo, from its beginning to its end."""
+        raise NotImplementedError
+
+    def show_area(self, va: VmapArea) -> None:
+        """What a line of it tells of an area; the array of its pages and their number are no fields here."""
+        vm = va.vm
+        if vm is None:
+            self.show_purged(va)
+        else:
+            self.machine.deref(vm)
+            _ = vm.addr, vm.size, vm.flags
+
+    def show_purged(self, va: VmapArea) -> None:
+        """The same of one that has no owner to tell of."""
+        _ = va.va_start, va.va_end
 
     def drain_vmap_area_work(self) -> None:
         """The drain work: purge lazily freed areas until they are few."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from stressvmap.journal.events import READ, SPACE_BACK, SPACE_OUT, WRITE
+from stressvmap.journal.events import ATOMIC, READ, SPACE_BACK, SPACE_OUT, WRITE
 from stressvmap.kernel.areas import BUSY, LAZY, VmapArea, VmapTree
 from stressvmap.kernel.lists import ListHead, list_add, list_del_init
 from stressvmap.kernel.locks import SpinLock
@@ -227,6 +227,35 @@ class VmapNode(Struct):
     @nr_purged.setter
     def nr_purged(self, value: int) -> None:
         self.write("nr_purged", value)
+
+
+class VfreeDeferred(Struct):
+    """struct vfree_deferred, one a CPU: the areas whose vfree a work is to do, linked through their own first words."""
+
+    __slots__ = ("_list", "wq")
+    STRUCT = "vfree_deferred"
+
+    def __init__(self, machine: Machine, cpu: int, work: Callable[[VfreeDeferred], None]) -> None:
+        super().__init__(machine)
+        self._list: list[int] = []
+        self.wq = Work(f"delayed_vfree_work/{cpu}", lambda: work(self))
+
+    def llist_add(self, addr: int) -> bool:
+        """llist_add, an indivisible step: whether the list was empty."""
+        self._step()
+        self._list.append(addr)
+        return len(self._list) == 1
+
+    def llist_del_all(self) -> list[int]:
+        """llist_del_all, likewise: what was added last comes first."""
+        self._step()
+        taken = self._list[::-1]
+        self._list.clear()
+        return taken
+
+    def _step(self) -> None:
+        self.machine.runtime.point(ATOMIC, self.id, "list")
+        self.machine.record(ATOMIC, self.id, "list", 0)
 
 
 class VmStruct(Struct):

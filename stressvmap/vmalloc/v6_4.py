@@ -532,6 +532,21 @@ class V6_4(Vmalloc):
             self.kernel.frames.free(frame)
         vm.kfree()
 
+    @kernel_function
+    def show_vmallocinfo(self) -> None:
+        """mm/vmalloc.c:s_start, s_show, show_purge_info and s_stop (v6.4): every busy area, and with the last one every
+        lazy one, under the mutex and the busy tree's lock throughout.
+        """
+        with self.vmap_purge_lock, self.vmap_area_lock:
+            areas = self.vmap_area_root.areas()
+            for va in areas:
+                self.show_area(va)
+            if not areas:
+                return
+            with self.purge_vmap_area_lock:
+                for va in self.purge_vmap_area_root.areas():
+                    self.show_purged(va)
+
     # -- typed walks --------------------------------------------------------------------------------------
 
     def blocks_on(self, head: ListHead) -> Iterator[VmapBlock]:

@@ -412,6 +412,20 @@ class VmapNodes(V6_5):
             return 0
         return area.addr
 
+    @kernel_function
+    def show_vmallocinfo(self) -> None:
+        """mm/vmalloc.c:vmalloc_info_show and show_purge_info (v6.12): the busy areas, node by node, then the lazy ones,
+        each under the lock of its tree alone.
+        """
+        for vn in self.vmap_nodes:
+            with vn.busy_lock:
+                for va in vn.busy.areas():
+                    self.show_area(va)
+        for vn in self.vmap_nodes:
+            with vn.lazy_lock:
+                for va in vn.lazy.areas():
+                    self.show_purged(va)
+
     # -- audit --------------------------------------------------------------------------------------------
 
     def audited_areas(self) -> Iterator[tuple[str, VmapArea]]:

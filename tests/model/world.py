@@ -72,6 +72,10 @@ def vfree(slot: int) -> ProgramOp:
     return ProgramOp(ops.VFREE, slot)
 
 
+def vfree_atomic(slot: int) -> ProgramOp:
+    return ProgramOp(ops.VFREE_ATOMIC, slot)
+
+
 def touch(slot: int) -> ProgramOp:
     return ProgramOp(ops.TOUCH, slot)
 
@@ -90,6 +94,7 @@ def offline(cpu: int) -> ProgramOp:
 
 ALIASES = ProgramOp(ops.ALIASES)
 SHRINK = ProgramOp(ops.SHRINK)
+WALK = ProgramOp(ops.WALK)
 PAUSE = ProgramOp(ops.PAUSE, 0, 1)
 """One step between two calls: where a script can stop a task that is in neither."""
 

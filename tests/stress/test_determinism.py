@@ -23,12 +23,12 @@ GOLDEN_SEED = 2023
 GOLDEN_EXECUTION = 4
 
 GOLDEN = {
-    "v6.1": "d00fe1632d1249c435006eef82421524e6a4f2c7732400225439151b0a776fa5",
-    "rfc-3of3-on-v6.1": "153fd8f1727795472dd59df1dde7d3c4a64ede5537ef0ae3a3f0f6d708e5f9f1",
-    "v6.4": "ac54b4110b7aaae77ab3605e1dbbe1c50e9f3282bfe54e2750920990ec24238e",
-    "rfc-3of3": "fcbfe367ffcd3978bf811d51de06da74b873c0e14c76526ab0a89285e7ffc169",
-    "v6.5": "95c83379a72039d822d6222bba8206a1dd8d3b78e052911b40d48e959a550813",
-    "v6.12": "9988d4e01b0be19d16100194a6c288057a07f57652345f780287dd4a723698d8",
+    "v6.1": "a3f61d40864f9ceebc5f501e171ff29a49ac0342c293b7f078edd7799b735288",
+    "rfc-3of3-on-v6.1": "4f8019b5f374ae667443a0674021723c0e6b011511925029fbd72cfd74c66655",
+    "v6.4": "51fc7214c0ab487795c05d43722a5c4322444a750f7a3d2cefaf0d600523b39b",
+    "rfc-3of3": "ac738b6b2d947c353b38ed921a45c4b3e0026319dad0c100df5d6f4f3bf66593",
+    "v6.5": "90d1c036bb3176c0a4580a9f6ceec98679b85e05e6687b2e7da5f946dfb7daa8",
+    "v6.12": "dc10456f27b8124c65ee7a36ef79cbceb60e7439e909511c00816df31c6d2fbb",
 }
 """SHA-256 of the journal of that execution.
 
@@ -38,13 +38,13 @@ test prints, in the commit that causes it, and say so in its message. They are t
 """
 
 GOLDEN_BY_STRATEGY = {
-    "random": "e0abef2371128ee9d799a6b1c92d6bae573c3602dc865273c86971678985a7d9",
-    "sticky": "67f4bf4e09b03eee1cd4a13e4892832aa8271a20f93f1a5453dd1c349e20cd25",
-    "pct:3": "738a01d2a3bf6120230165796b0ab18f5558a5ec517c9aff91be0960dc55a16e",
-    "switch-points": "aa1ea7600676dc8c6f06b590ead86f2a3ec2a77ea020d51d21d8a7b8e6034812",
-    "pos": "d25563de2c433bf9adab989fc9c037b6cdd30c5e88e878a967fba663bade4f9a",
-    "surw": "540b834dfa34aa1b7a36a5c676ebe50dfa8ca505c70e1cfa0d6dc724fb93c38d",
-    "round-robin": "c37e0eea1f35c157746ebf108e175055b100c6b6ebebac856633b2a51de94c8e",
+    "random": "d5a355443c0f8ceef435d756e60ae00932bcc10fd040c9dd2d0fb401fede3717",
+    "sticky": "4c7b458a9a0cace14dd0344a996cf4e44e64cd76bc15417ea92a7ec055411d30",
+    "pct:3": "06758550805c8f45d7a4eb4fdfb3f730706d1f0265c7ef31127963c97439013b",
+    "switch-points": "e927691e6cc4699eed293ac7fa98a83caa265a08d5e28c5e91aeb55bf3bf8aa7",
+    "pos": "215af96f5d4f54cee747839ebce4664a11c0119e09467f3bb306f452dd8eed9c",
+    "surw": "ccd1c35a3820adbc26c3531c87e4f273bb32ac6a7b8d4e71178b0d945ef5effa",
+    "round-robin": "589d0a4e115bd4f904d0966b86f3cc94d3dd50abba580c8ab5827c96d4676aea",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 

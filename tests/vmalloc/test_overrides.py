@@ -13,7 +13,20 @@ from stressvmap.kernel.slab import PTE_ALLOC, XA_INSERT
 from stressvmap.program import Fault
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_5 import V6_5
-from tests.model.world import ALIASES, SHRINK, VERSIONS, Outcome, alone, map_, unmap, vfree, vmalloc, vmalloc_reset
+from tests.model.world import (
+    ALIASES,
+    SHRINK,
+    VERSIONS,
+    WALK,
+    Outcome,
+    alone,
+    map_,
+    unmap,
+    vfree,
+    vfree_atomic,
+    vmalloc,
+    vmalloc_reset,
+)
 
 NOT_CALLED = {
     *((version, "find_vm_area") for version in ("v6.4", "v6.5", "rfc-3of3", "v6.12")),
@@ -54,6 +67,9 @@ EVERYTHING = (
     map_(10, 5),
     unmap(10),
     ALIASES,
+    vmalloc(11, 1),
+    vfree_atomic(11),
+    WALK,
     SHRINK,
 )
 """Comes through every function, failure paths, overflow and drain included."""

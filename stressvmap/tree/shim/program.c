@@ -183,6 +183,14 @@ static bool do_aliases(void)
 	return true;
 }
 
+static bool do_walk(void)
+{
+	begin_call("vmallocinfo", 0, 0);
+	sv_read_proc();
+	end_call("vmallocinfo", 0, 0);
+	return true;
+}
+
 static bool read_pages(uint32_t number, const struct slot *slot)
 {
 	uint64_t first = slot->address >> PAGE_SHIFT;
@@ -242,8 +250,7 @@ bool sv_perform(const struct sv_op *op)
 	case SV_OP_SHRINK:
 		return do_shrink();
 	case SV_OP_WALK:
-		sv_read_proc();
-		return true;
+		return do_walk();
 	case SV_OP_KINDS:
 		break;
 	}

@@ -49,7 +49,7 @@ bool sc_pages_reset(void)
 	static const char *const names[ENTRIES] = {
 		[ENTRY_OTHER] = "", [ENTRY_ALIASES] = "vm_unmap_aliases", [ENTRY_MAP] = "vm_map_ram",
 		[ENTRY_VMALLOC] = "vmalloc", [ENTRY_VMALLOC_RESET] = "vmalloc_reset", [ENTRY_UNMAP] = "vm_unmap_ram",
-		[ENTRY_VFREE] = "vfree", [ENTRY_VFREE_RESET] = "vfree_reset",
+		[ENTRY_VFREE] = "vfree", [ENTRY_VFREE_RESET] = "vfree_reset", [ENTRY_VFREE_ATOMIC] = "vfree_atomic",
 	};
 
 	for (int n = 0; n < ENTRIES; n++)
@@ -368,7 +368,8 @@ static void call_begins(uint32_t number, const struct sv_event *event, struct th
 		if (entry_strings[n] == event->b)
 			call->entry = n;
 	thread->calls[thread->depth++] = sc_n_calls++;
-	if (call->entry != ENTRY_UNMAP && call->entry != ENTRY_VFREE && call->entry != ENTRY_VFREE_RESET)
+	if (call->entry != ENTRY_UNMAP && call->entry != ENTRY_VFREE && call->entry != ENTRY_VFREE_RESET &&
+	    call->entry != ENTRY_VFREE_ATOMIC)
 		return;
 	page = known_page(event->a);
 	size = page && page->owned_pages ? page->owned_pages : event->c;

@@ -15,10 +15,10 @@ struct seq_operations {
 	int (*show)(struct seq_file *file, void *item);
 };
 struct proc_dir_entry;
-#define seq_puts(file, text) ((void)(file))
-#define seq_putc(file, character) ((void)(file))
-/* Arguments of seq_printf are read: the walker's look at an area is an access. */
+/* What is printed is read, and what is looked at to know whether to print: the walker's look at an area is an access. */
 void sv_seq_shown(struct seq_file *file, const char *format, ...);
+#define seq_puts(file, text) sv_seq_shown(file, text)
+#define seq_putc(file, character) sv_seq_shown(file, "")
 #define seq_printf(file, ...) sv_seq_shown(file, __VA_ARGS__)
 #ifndef SV_WITHOUT_TREE
 struct list_head *seq_list_start(struct list_head *head, loff_t at);
