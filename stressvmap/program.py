@@ -16,9 +16,7 @@ UNMAP = "unmap"  # vm_unmap_ram of what lies in slot
 VMALLOC = "vmalloc"  # vmalloc(pages) into slot
 VMALLOC_RESET = "vmalloc-reset"  # vmalloc with VM_FLUSH_RESET_PERMS into slot
 VFREE = "vfree"  # vfree of what lies in slot (reset or not, as it was allocated)
-VFREE_ATOMIC = (
-    "vfree-atomic"  # vfree_atomic, preemption off: a work frees it later; skipped if it resets
-)
+VFREE_ATOMIC = "vfree-atomic"  # vfree_atomic, preemption off: a work frees it later; skipped if it resets
 ALIASES = "aliases"  # vm_unmap_aliases()
 TOUCH = "touch"  # read every page of what lies in slot, through this CPU's TLB (fills it)
 PROBE = (

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from stressvmap.errors import ConfigError
 
-WORKLOADS = ("mixed", "fill-block", "pinned", "churn", "fragment", "cross-cpu", "seccomp-teardown", "flushing")
+SWARM = "swarm"
+WORKLOADS = ("mixed", "fill-block", "pinned", "churn", "fragment", "cross-cpu", "seccomp-teardown", "flushing", SWARM)
 TASKS_MAX = 899
 """Of a program: from 900 on ids mean tasks of the machine's own."""
 WINDOWS = ("vb-lock", "purge-lock", "publication", "clear-to-accounting")

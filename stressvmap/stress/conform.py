@@ -295,8 +295,8 @@ def _reached(events: Sequence[Event], scenario: Scenario) -> Iterator[str]:
             yield "purge"
         elif kind == ev.API_END and not event[4] and b in ("vm_map_ram", "vmalloc", "vmalloc_reset"):
             yield "failed call"
-        elif kind == ev.API_END and b == "vm_unmap_aliases":
-            yield "vm_unmap_aliases"
+        elif kind == ev.API_END and b in ("vm_unmap_aliases", "vfree_atomic", "vmallocinfo"):
+            yield b
 
 
 # -- under concurrency ------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ A fixed program finds half of what random ones find, so nothing here repeats its
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from stressvmap.kernel.slab import FAULT_KINDS, KMALLOC, KMEM_CACHE_ALLOC, XA_INSERT
 from stressvmap.program import (
@@ -32,12 +33,28 @@ from stressvmap.program import (
     ProgramOp,
     TaskProgram,
 )
-from stressvmap.scenario import Scenario
+from stressvmap.scenario import SWARM, WORKLOADS, Scenario
 
 LONG_PROGRAM: Final = 1000
 """Operations of a task from which on it is worth it to hold equal ones once."""
 POINTS_PER_OPERATION: Final = 25
 """About what one operation takes; migrations are spread over so many points."""
+
+
+_SWARM_RATES: Final = {
+    "large_rate": (0.05, 0.2),
+    "vmalloc_rate": (0.1, 0.4, 0.8),
+    "reset_rate": (0.1, 0.5),
+    "aliases_rate": (0.05, 0.2),
+    "cross_rate": (0.25, 0.7),
+    "migration_rate": (0.02, 0.1),
+    "hotplug_rate": (0.02, 0.05),
+    "shrink_rate": (0.03, 0.1),
+    "walk_rate": (0.03, 0.1),
+    "atomic_free_rate": (0.3, 1.0),
+    "fault_rate": (0.02, 0.05),
+}
+"""What half of the programs of a swarm do, each at one of these rates."""
 
 
 class _Drawer:
@@ -93,7 +110,10 @@ class _Drawer:
 
 def draw(scenario: Scenario, seed: int, execution: int) -> Program:
     """The program of execution number `execution`: a function of scenario, seed and that number alone."""
-    drawer = _Drawer(scenario, Random(f"program/{scenario.workload}/{seed}/{execution}"))
+    random = Random(f"program/{scenario.workload}/{seed}/{execution}")
+    if scenario.workload == SWARM:
+        scenario = _one_of_a_swarm(scenario, random)
+    drawer = _Drawer(scenario, random)
     workload = _WORKLOADS[scenario.workload]
     online = scenario.online_cpus()
     tasks = []
@@ -106,6 +126,17 @@ def draw(scenario: Scenario, seed: int, execution: int) -> Program:
         tasks.append(TaskProgram(cpu, drawer.each_once(_flusher(drawer)), "flusher"))
     operations = sum(len(task.ops) for task in tasks)
     return Program(tuple(tasks), _faults(drawer, operations), _migrations(drawer, operations))
+
+
+def _one_of_a_swarm(scenario: Scenario, random: Random) -> Scenario:
+    """Another workload, with half of what there is left out, the rest at rates of this program's own, whatever the
+    scenario says of them: what is left out makes room for the rest (swarm testing, Groce et al., ISSTA 2012).
+    """
+    mix: dict[str, Any] = {
+        name: random.choice(rates) if random.random() < 0.5 else 0.0 for name, rates in _SWARM_RATES.items()
+    }
+    workload = random.choice([name for name in WORKLOADS if name != SWARM])
+    return replace(scenario, workload=workload, **mix)
 
 
 def _flusher(drawer: _Drawer) -> list[ProgramOp]:
@@ -320,7 +351,8 @@ def _with_atomic_frees(drawer: _Drawer, ops: list[ProgramOp]) -> list[ProgramOp]
     filled: dict[int, str] = {}
     for op in ops:
         is_atomic = op.kind == VFREE and filled.get(op.slot) != VMALLOC_RESET and drawer.chance(rate)
-        filled[op.slot] = op.kind
+        if op.kind in (VMALLOC, VMALLOC_RESET, VFREE):
+            filled[op.slot] = op.kind
         out.append(ProgramOp(VFREE_ATOMIC, op.slot) if is_atomic else op)
     return out
 

@@ -38,13 +38,13 @@ test prints, in the commit that causes it, and say so in its message. They are t
 """
 
 GOLDEN_BY_STRATEGY = {
-    "random": "d5a355443c0f8ceef435d756e60ae00932bcc10fd040c9dd2d0fb401fede3717",
-    "sticky": "4c7b458a9a0cace14dd0344a996cf4e44e64cd76bc15417ea92a7ec055411d30",
-    "pct:3": "06758550805c8f45d7a4eb4fdfb3f730706d1f0265c7ef31127963c97439013b",
-    "switch-points": "e927691e6cc4699eed293ac7fa98a83caa265a08d5e28c5e91aeb55bf3bf8aa7",
-    "pos": "215af96f5d4f54cee747839ebce4664a11c0119e09467f3bb306f452dd8eed9c",
-    "surw": "ccd1c35a3820adbc26c3531c87e4f273bb32ac6a7b8d4e71178b0d945ef5effa",
-    "round-robin": "589d0a4e115bd4f904d0966b86f3cc94d3dd50abba580c8ab5827c96d4676aea",
+    "random": "3828e7e7ce60ef6982762450901af4547c6157aa12f481fdbb9fcade2f507fc1",
+    "sticky": "e3a79db037792cec4b80aeeb6f359a4ef8cc37035c04c3141aef1027bc48314a",
+    "pct:3": "4f752d7cccc41fe858bbc279e8f97d3627715605ba14d7c1a35e8abe8ff9bb45",
+    "switch-points": "3a2df11d25c4a4a5a027ad13623768bc8ce0e968d61d492905040b52a2097efb",
+    "pos": "23ce6472a57d410a62f887e405382ee4d3695fcf904b0bebad33b291eebcb439",
+    "surw": "a6837e0a431719e04c130e085530b1116ee5248ddfae49ecfc30366718a1922a",
+    "round-robin": "c37dd5d6a707fe279cbe4c897b09c5fd12d9e8d66f88d872b98936a2c3641776",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 

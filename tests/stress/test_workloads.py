@@ -16,21 +16,24 @@ from stressvmap.program import (
     ALIASES,
     KINDS,
     MAP,
+    OFFLINE,
     PAUSE,
     PROBE,
     SHRINK,
     TOUCH,
     UNMAP,
     VFREE,
+    VFREE_ATOMIC,
     VMALLOC,
     VMALLOC_RESET,
+    WALK,
     Fault,
     Migration,
     Program,
     ProgramOp,
     TaskProgram,
 )
-from stressvmap.scenario import WORKLOADS, Scenario
+from stressvmap.scenario import SWARM, WORKLOADS, Scenario
 from stressvmap.sched.sticky import StickyStrategy
 from stressvmap.stress.engine import Engine
 from stressvmap.stress.execution import Executor
@@ -126,6 +129,36 @@ def test_programs_do_not_depend_on_the_hash_seed_or_the_process() -> None:
         here.append(hashlib.sha256(json.dumps(drawn).encode()).hexdigest())
     there = [python(DRAW, hash_seed=hash_seed) for hash_seed in (1, 4242)]
     assert [process.communicate()[0].split() for process in there] == [here, here]
+
+
+def test_a_swarm_leaves_something_else_out_of_each_program() -> None:
+    drawn = [draw(Scenario(workload=SWARM), 1, execution) for execution in range(60)]
+    kinds = [{op.kind for task in program.tasks for op in task.ops} for program in drawn]
+    optional = {VMALLOC, VMALLOC_RESET, VFREE_ATOMIC, SHRINK, WALK, OFFLINE}
+    for kind in optional:
+        assert 3 < sum(kind in of_one for of_one in kinds) < 54, kind
+    assert {len(of_one & optional) for of_one in kinds} >= {2, 3, 4, 5}
+    assert any(not program.faults for program in drawn)
+    assert any(program.faults for program in drawn)
+
+
+def test_atomic_frees_and_walks_come_at_their_rates_and_spare_what_resets() -> None:
+    scenario = Scenario(
+        operations=400, vmalloc_rate=0.6, reset_rate=0.3, walk_rate=0.25, atomic_free_rate=1.0, cross_rate=0.0
+    )
+    ops = [op for task in draw(scenario, 1, 1).tasks for op in task.ops]
+    walks, others = sum(op.kind == WALK for op in ops), sum(op.kind != WALK for op in ops)
+    assert 0.2 < walks / others < 0.3
+    for task in draw(scenario, 1, 1).tasks:
+        last: dict[int, str] = {}
+        for op in task.ops:
+            if op.kind == VFREE:
+                assert last.get(op.slot) == VMALLOC_RESET
+            elif op.kind == VFREE_ATOMIC:
+                assert last.get(op.slot) != VMALLOC_RESET
+            if op.kind in (VMALLOC, VMALLOC_RESET, VFREE, VFREE_ATOMIC):
+                last[op.slot] = op.kind
+    assert any(op.kind == VFREE_ATOMIC for op in ops)
 
 
 # -- what holds for all of them -----------------------------------------------------------------------------
@@ -336,7 +369,7 @@ def test_mixed_touches_foreign_slots_at_its_cross_rate(cross_rate: float) -> Non
             assert all((op.slot in own) == (cross_rate == 0.0) for op in task.ops if op.kind in EMPTIES)
 
 
-@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize("workload", [name for name in WORKLOADS if name != SWARM])
 def test_the_shrinkers_come_after_operations_at_their_rate_and_change_nothing_else_at_rate_0(workload: str) -> None:
     scenario = bare(Scenario(workload=workload))
     for execution in EXECUTIONS:
