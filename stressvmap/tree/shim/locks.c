@@ -9,11 +9,17 @@ void sv_lock_init(struct sv_lock *lock)
 	sv_note(SV_MEMORY, (uint64_t)lock, SV_CHANGES);
 }
 
-/* One that was zeroed and never initialised works, as it does without CONFIG_DEBUG_SPINLOCK. */
+/*
+ * One that was zeroed and never initialised works, as it does without CONFIG_DEBUG_SPINLOCK. A lock may lie in whatever
+ * memory the code under test takes for one: what it points to is written to below.
+ */
 static void check_is_lock(const struct sv_lock *lock)
 {
-	if (unlikely(lock->magic != SV_LOCK_MAGIC && lock->magic != 0))
+	if (unlikely((lock->magic != SV_LOCK_MAGIC && lock->magic != 0) || (lock->owner && !sv_is_task(lock->owner))))
 		sv_bug("lock that nobody initialised");
+	for (const struct sv_waiter *waiter = lock->waiters; unlikely(waiter != NULL); waiter = waiter->next)
+		if (!sv_is_on_stack(waiter) || !sv_is_task(waiter->task))
+			sv_bug("lock that nobody initialised");
 }
 
 static void take(struct sv_lock *lock, uint32_t lock_class, uint64_t how)

@@ -119,6 +119,8 @@ void sv_park(void)
 
 void sv_wake(struct sv_task *task)
 {
+	if (unlikely(!sv_is_task(task)))
+		sv_bug("a wake-up of what is no task");
 	if (!task->is_parked)
 		return;
 	task->is_parked = 0;

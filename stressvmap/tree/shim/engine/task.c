@@ -138,6 +138,14 @@ bool sv_is_finished(const struct sv_task *task)
 	return task->is_done || (task->is_daemon && task->is_parked && !task->is_started);
 }
 
+bool sv_is_task(const struct sv_task *task)
+{
+	uintptr_t offset = (uintptr_t)task - (uintptr_t)memory;
+
+	return task == &sv_boot_task ||
+	       (offset < (uintptr_t)sv_task_count * sizeof(*task) && offset % sizeof(*task) == 0);
+}
+
 /* ---------------------------------------------------------------- stacks */
 
 void sv_load_stack_bounds(const struct sv_task *task)
@@ -152,6 +160,11 @@ const struct sv_task *sv_owner_of_stack(uint64_t address)
 		if (address >= (uint64_t)sv_tasks[i]->stack_low && address < (uint64_t)sv_tasks[i]->stack_high)
 			return sv_tasks[i];
 	return NULL;
+}
+
+bool sv_is_on_stack(const void *address)
+{
+	return sv_owner_of_stack((uintptr_t)address) != NULL;
 }
 
 void sv_prepare_stack(struct sv_task *task)
