@@ -24,11 +24,12 @@ from rich.console import Console
 
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError, StressVmapError
+from stressvmap.known import Known
 from stressvmap.result import Finding, RunResult
-from stressvmap.scenario import Scenario
+from stressvmap.scenario import SWARM, Scenario
 from stressvmap.stress import harness
 from stressvmap.tree import cache
-from stressvmap.tree.version import read_entries, with_options
+from stressvmap.tree.version import read_entries, read_known, with_options
 
 PATCHES: Final = Path("configs/patches")
 BASELINE_SCHEDULES: Final = 100_000
@@ -42,6 +43,7 @@ SCENARIOS: Final = (
     replace(DENSE, workload="fill-block"),
     replace(DENSE, vmalloc_rate=0.4, reset_rate=0.3, lazy_max=8, fault_rate=0.05, shrink_rate=0.1),
     Scenario(cpus=4, operations=8, flushers=2, flushes=2, aliases_rate=0.1),
+    replace(DENSE, workload=SWARM),
 )
 """What a patch is run under, one after the other."""
 
@@ -107,6 +109,12 @@ def tree_named(release: str) -> str:
     return f"tree:{path}"
 
 
+def argued(release: str) -> str:
+    """The same with the races that somebody has argued for: they tell nothing of a patch."""
+    races = PATCHES.parent / f"races-{release}.toml"
+    return with_options(tree_named(release), [("races", str(races.absolute()))])
+
+
 def run(
     version: str,
     scenario: Scenario,
@@ -141,11 +149,12 @@ def baseline(version: str, schedules: int, seeds: Iterable[int], scenarios: Sequ
     return sorted(found.values(), key=lambda one: (one.check, one.fingerprint))
 
 
-def known_file(findings: Iterable[Finding], path: Path) -> Path:
-    """Write what a tree shows as what it is known to show."""
+def known_file(findings: Iterable[Finding], path: Path, declared: Iterable[Known] = ()) -> Path:
+    """Write what a tree shows, or is said to break, as what it is known to show."""
+    mechanisms = dict.fromkeys([*(one.mechanism for one in declared), *(one.mechanism for one in findings)])
     rows = [
-        f'[[known]]\nmechanism = "{one.mechanism}"\nreference = "the plain tree"\ntitle = "shown by the plain tree"\n'
-        for one in findings
+        f'[[known]]\nmechanism = "{mechanism}"\nreference = "the plain tree"\ntitle = "shown by the plain tree"\n'
+        for mechanism in mechanisms
     ]
     path.write_text("\n".join(rows) or "known = []\n", encoding="utf-8")
     return path
@@ -170,7 +179,7 @@ def hunt(
     scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> Hit:
     """Run a patch under one scenario after the other until something fires that the plain tree does not show."""
-    version = with_options(tree_named(patch.tree), [("patch", str(patch.path.absolute())), ("known", str(known))])
+    version = with_options(argued(patch.tree), [("patch", str(patch.path.absolute())), ("known", str(known))])
     total = 0
     for scenario in scenarios:
         result = run(version, scenario, seed=seed, schedules=cap, strategy=strategy)
@@ -256,9 +265,10 @@ def _with_needs(scenario: Scenario, needs: str) -> Scenario:
 def _baselines(console: Console, trees: Iterable[str], options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
     found = {}
     for tree in sorted(trees):
-        shown = baseline(tree_named(tree), options.baseline, range(1, 2), SCENARIOS)
+        shown = baseline(argued(tree), options.baseline, range(1, options.seeds + 1), SCENARIOS)
         console.print(f"{tree} shows {len(shown)}: {', '.join(f'{one.check}:{one.fingerprint}' for one in shown)}\n")
-        found[tree] = known_file(shown, scratch / f"known-{tree}.toml")
+        declared = read_known(PATCHES.parent / f"known-{tree}.toml")
+        found[tree] = known_file(shown, scratch / f"known-{tree}.toml", declared)
     return found
 
 
