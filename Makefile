@@ -12,7 +12,7 @@ OUT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help stress soak million test trees test-tree lint bench strategies replay-check shrink-study search-study explore-check screen-check replay-check-trees tree-mutants tree-hits tree-neutral tree-figures bench-tree mutants lock clean
+.PHONY: help stress soak million test trees test-tree lint bench strategies replay-check shrink-study search-study explore-check screen-check replay-check-trees tree-mutants tree-hits tree-neutral tree-figures tree-memory bench-tree mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ tree-figures: $(READY) ## what 6.1 and the RFC on it flush, owe and hold, model 
 	@T="tree:$${XDG_CACHE_HOME:-$$HOME/.cache}/stressvmap/sources/linux-source-6.1.tar.xz"; \
 		COLUMNS=200 $(BIN)/python -m stressvmap.stress.bench --figures 300 --version v6.1 --version "$$T" \
 		--version rfc-3of3-on-v6.1 --version "$$T?patch=configs/patches/rfc-3of3-on-6.1.patch" $(ARGS)
+
+tree-memory: $(READY) ## is memory flat over ten million schedules of a kernel tree? (a quarter of an hour; make trees first)
+	@$(BIN)/python -m stressvmap.stress.bench.tree_memory $(ARGS)
 
 bench-tree: $(READY) ## speed on kernel trees, as ratios (make trees first)
 	@$(BIN)/python -m stressvmap.stress.bench.trees $(ARGS)

@@ -37,6 +37,14 @@ def patched(tree: Path, folder: Path, statement: str, before: str = "") -> str:
     return with_options(f"tree:{tree}", [("patch", str(patch))])
 
 
+WILD_LOCKS = {
+    "owner": "{ 0x6b6b6b6b6b6b6b6bul, 0, 0 }",
+    "waiters": "{ 0, 0x6b6b6b6b6b6b6b6bul, 0 }",
+    "a waiter's task": "{ 0, (unsigned long)&wild[3], 0, 0, (unsigned long)&wild[6], 0, 1, 1, 1 }",
+}
+"""What lies where the code under test takes a lock to be: owner, waiters, and a magic that passes."""
+
+
 def run(version: str) -> RunResult:
     return harness.run(RunSpec(version=version, scenario=SMALL, schedules=5, seed=1, stall_seconds=60.0))
 
@@ -85,3 +93,16 @@ def test_an_unknown_function_is_named_with_its_line(tmp_path: Path, monkeypatch:
     version = patched(archive("6.1", monkeypatch), tmp_path, "sv_no_such_function();")
     with pytest.raises(ConfigError, match=r"sv_no_such_function \(mm/vmalloc\.c:\d+\)"):
         run(version)
+
+
+@pytest.mark.parametrize("words", WILD_LOCKS.values(), ids=WILD_LOCKS)
+def test_memory_taken_for_a_lock_is_a_kernel_bug_and_is_not_written_through(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statement = "spin_lock((spinlock_t *)wild); spin_unlock((spinlock_t *)wild);"
+    before = f"static unsigned long wild[9] = {words};\n"
+    result = run(patched(archive("6.1", monkeypatch), tmp_path, statement, before))
+    assert result.exit_status == 1
+    assert not [reason for reason in result.inconclusive if "worker" in reason]
+    found = [finding for finding in result.findings if finding.check == "kernel-bug"]
+    assert any("lock that nobody initialised" in finding.message for finding in found)

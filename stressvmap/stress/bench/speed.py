@@ -315,23 +315,33 @@ def against_sequential(repeats: int, seconds: float) -> Ratio:
     )
 
 
-def jobs(repeats: int, seconds: float) -> Ratio:
+def jobs(
+    repeats: int, seconds: float, version: str = VERSION, strategy: str = "random", scenario: Scenario | None = None
+) -> Ratio:
     """What a second process adds to a run, to what it adds to a busy loop: schedules a second of `--jobs 2` by those
     of one, over loops a second of two processes by those of one. The workers' start is not counted.
     """
+    spec = RunSpec(
+        version=version,
+        scenario=scenario or Scenario(),
+        runtime=CONTROLLED,
+        strategy=strategy,
+        seconds=seconds,
+        seed=SEED,
+    )
     return compare(
         "--jobs 2 / --jobs 1, over two busy loops / one",
-        lambda: schedules_a_second(2, seconds) / schedules_a_second(1, seconds),
+        lambda: schedules_a_second(2, spec) / schedules_a_second(1, spec),
         lambda: loops_a_second(2, seconds) / loops_a_second(1, seconds),
         repeats,
         Mark(AT_LEAST, 0.9),
     )
 
 
-def schedules_a_second(processes: int, seconds: float) -> float:
-    """Of a judged run by so many worker processes, each for `seconds` from when it is ready."""
-    spec = RunSpec(version=VERSION, runtime=CONTROLLED, strategy="random", seconds=seconds, seed=SEED)
-    return harness.run(spec, jobs=processes).schedules / seconds
+def schedules_a_second(processes: int, spec: RunSpec) -> float:
+    """Of a judged run by so many worker processes, each for its seconds from when it is ready."""
+    assert spec.seconds is not None
+    return harness.run(spec, jobs=processes).schedules / spec.seconds
 
 
 def loops_a_second(processes: int, seconds: float) -> float:

@@ -27,6 +27,7 @@ from stressvmap.sched.delegate import InTurn
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.stress import subject
 from stressvmap.stress.bench.ratio import AT_LEAST, AT_MOST, Mark, Ratio, compare
+from stressvmap.stress.bench.speed import jobs
 from stressvmap.stress.engine import AHEAD
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.tree_study import DENSE, tree_named
@@ -43,6 +44,8 @@ MARKS: Final = {
     "pct": Mark(AT_LEAST, 0.1),
 }
 BARE_MARK: Final = Mark(AT_MOST, 3.0)
+JOBS_SECONDS: Final = 4.0
+"""Of each run that two processes share."""
 SWITCHES: Final = 5
 """Of the engine's own plan."""
 
@@ -61,6 +64,7 @@ class Bench:
     """One tree, ready to run."""
 
     def __init__(self, version: str, scenario: Scenario) -> None:
+        self.version = version
         self.executor = Executor(subject.load(version), scenario)
         assert isinstance(self.executor.backend, TreeBackend)
         self.backend = self.executor.backend
@@ -144,6 +148,7 @@ def ratios(bench: Bench, runs: int, repeats: int) -> Iterator[Ratio]:
     for name in STRATEGIES[:2]:
         told = f"{name}, one by one, not screened / engine alone"
         yield compare(told, side(bench.unscreened, name, runs), alone, repeats)
+    yield jobs(repeats, JOBS_SECONDS, bench.version, "mixed", DENSE)
     yield compare(
         "empty callbacks / engine alone", lambda: bench.engine_alone(runs, is_bare=True), alone, repeats, BARE_MARK
     )

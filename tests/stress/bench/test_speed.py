@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from stressvmap.config import RunSpec
 from stressvmap.sched.controlled import ControlledRuntime
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.stress.bench import speed
@@ -45,4 +46,5 @@ def test_a_ring_of_greenlets_switches_and_ends() -> None:
 
 def test_what_a_second_process_adds_is_measured() -> None:
     assert speed.loops_a_second(2, 0.01) > 0
-    assert speed.schedules_a_second(1, 0.1) > 0
+    spec = RunSpec(version=speed.VERSION, strategy="random", seconds=0.1)
+    assert speed.schedules_a_second(1, spec) > 0
