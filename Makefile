@@ -12,7 +12,7 @@ OUT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help stress soak million test trees test-tree lint bench strategies replay-check shrink-study search-study explore-check screen-check replay-check-trees tree-mutants tree-hits tree-neutral tree-figures tree-memory bench-tree mutants lock clean
+.PHONY: help stress soak million test trees test-tree lint bench strategies replay-check shrink-study search-study explore-check screen-check replay-check-trees tree-mutants tree-hits tree-points tree-neutral tree-figures tree-memory bench-tree mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ tree-mutants: $(READY) ## which one-change mutants of two kernels' C are found (
 
 tree-hits: $(READY) ## schedules until a reverted fix is found, strategy by strategy (make trees first)
 	@$(BIN)/python -m stressvmap.stress.tree_study hits $(ARGS)
+
+tree-points: $(READY) ## reverted fixes by where a task may be switched: at every access, or at marked ones and locks (make trees first)
+	@$(BIN)/python -m stressvmap.stress.tree_study points $(ARGS)
 
 tree-neutral: $(READY) ## patches that change nothing must change no finding (make trees first)
 	@$(BIN)/python -m stressvmap.stress.tree_study neutral $(ARGS)

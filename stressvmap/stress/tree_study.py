@@ -3,7 +3,8 @@
 docs/tree.md.
 
 `mutants`: every one-change mutant of configs/patches, under the default strategy. `hits`: reverted fixes, strategy by
-strategy. `neutral`: patches that change nothing must change no verdict.
+strategy; `points`: the same by where a task may be switched. `neutral`: patches that change nothing must change no
+verdict.
 
 A mechanism that the plain tree shows too is not the patch's: it is measured first, and declared as known.
 """
@@ -14,6 +15,7 @@ import argparse
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +38,8 @@ BASELINE_SCHEDULES: Final = 100_000
 SCHEDULES: Final = 50_000
 SEEDS: Final = 3
 STRATEGIES: Final = ("mixed", "switch-points", "sticky", "pct:3", "random")
+POINTS: Final = ("all", "marked")
+"""The default first."""
 DENSE: Final = Scenario(cpus=2, tasks_per_cpu=2, operations=8, flushers=2, flushes=2, window_blocks=12, lazy_max=16)
 """Two tasks on each CPU, two flushers, a window that overflows."""
 SCENARIOS: Final = (
@@ -177,9 +181,11 @@ def hunt(
     cap: int,
     strategy: str = "mixed",
     scenarios: Sequence[Scenario] = SCENARIOS,
+    points: str = POINTS[0],
 ) -> Hit:
     """Run a patch under one scenario after the other until something fires that the plain tree does not show."""
-    version = with_options(argued(patch.tree), [("patch", str(patch.path.absolute())), ("known", str(known))])
+    options = [("patch", str(patch.path.absolute())), ("known", str(known)), ("points", points)]
+    version = with_options(argued(patch.tree), options)
     total = 0
     for scenario in scenarios:
         result = run(version, scenario, seed=seed, schedules=cap, strategy=strategy)
@@ -239,6 +245,27 @@ def hits(console: Console, chosen: Sequence[Patch], options: argparse.Namespace,
     return 1 if missed else 0
 
 
+def points(console: Console, chosen: Sequence[Patch], options: argparse.Namespace, scratch: Path) -> int:
+    """A table: where a task may be switched, and of each reverted fix the schedules and seconds to the first hit."""
+    known = _baselines(console, {patch.tree for patch in chosen}, options, scratch)
+    console.print(f"| points | {' | '.join(patch.path.stem for patch in chosen)} |")
+    console.print("|---" * (len(chosen) + 1) + "|")
+    for where in POINTS:
+        cells = []
+        for patch in chosen:
+            scenarios = [_with_needs(scenario, patch.needs) for scenario in SCENARIOS[:1]]
+            found, seconds = [], []
+            for seed in range(1, options.seeds + 1):
+                started = time.monotonic()
+                found.append(
+                    hunt(patch, known[patch.tree], seed=seed, cap=options.schedules, scenarios=scenarios, points=where)
+                )
+                seconds.append(time.monotonic() - started)
+            cells.append(f"{_median(found)}, {statistics.median(seconds):.1f} s")
+        console.print(f"| {where} | {' | '.join(cells)} |")
+    return 0
+
+
 def neutral(console: Console, chosen: Sequence[Patch], options: argparse.Namespace, scratch: Path) -> int:
     """For each patch: whether verdict and fingerprints are those of the plain tree."""
     wrong = 0
@@ -272,8 +299,8 @@ def _baselines(console: Console, trees: Iterable[str], options: argparse.Namespa
     return found
 
 
-_STUDIES: Final[dict[str, Any]] = {"mutants": mutants, "hits": hits, "neutral": neutral}
-_KINDS: Final = {"mutants": "mutant", "hits": "revert", "neutral": "neutral"}
+_STUDIES: Final[dict[str, Any]] = {"mutants": mutants, "hits": hits, "points": points, "neutral": neutral}
+_KINDS: Final = {"mutants": "mutant", "hits": "revert", "points": "revert", "neutral": "neutral"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
