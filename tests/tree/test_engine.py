@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from bisect import bisect
@@ -350,6 +351,30 @@ def test_a_thread_or_a_child_process_that_runs_tasks_gets_the_same_protection(na
     if not child:
         os._exit(0 if is_safe() else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+TICKS_OF_MANY = """
+    import signal, time
+    from pathlib import Path
+    from tests.tree.engine_driver import Engine, Job
+    engines = [Engine(Path({library!r})) for _ in range(60)]
+    for engine in engines:
+        engine.run(Job([(0, [("increment", 1)])]))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGVTALRM])
+    until = time.thread_time() + 0.3
+    while time.thread_time() < until:
+        pass
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGVTALRM])
+    print([engine.run(Job([(0, [("loop_quiet", 0)])])) for engine in engines[-2:]])
+"""
+
+
+def test_ticks_of_many_libraries_that_come_together_are_taken_one_by_one(libraries: dict[str, Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(TICKS_OF_MANY.format(library=str(libraries["native"])))],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{[STEPS_MAX, STEPS_MAX]}\n"), done.stderr
 
 
 def test_a_crash_while_no_task_runs_is_whose_it_was_before(libraries: dict[str, Path]) -> None:

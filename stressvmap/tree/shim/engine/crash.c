@@ -203,6 +203,16 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 
 /* ---------------------------------------------------------------- endless loops */
 
+/* The handler is left for good: a tick may come again. */
+static void let_ticks_come(void)
+{
+	sigset_t tick;
+
+	sigemptyset(&tick);
+	sigaddset(&tick, SIGVTALRM);
+	pthread_sigmask(SIG_UNBLOCK, &tick, NULL);
+}
+
 static void on_tick(int signal, siginfo_t *info, void *context)
 {
 	if (info->si_code != SI_TIMER || info->si_value.sival_ptr != &timer) {
@@ -223,6 +233,7 @@ static void on_tick(int signal, siginfo_t *info, void *context)
 	stale_ticks = 0;
 	say("an endless loop", 0);
 	note_place(sv_current, interrupted_pc(context));
+	let_ticks_come();
 	sv_land(SV_LANDED_LOOP);
 }
 
@@ -250,9 +261,9 @@ static int find_text(struct dl_phdr_info *library, size_t size, void *unused)
 	return 1;
 }
 
-static void handle(int signal, void (*handler)(int, siginfo_t *, void *))
+static void handle(int signal, void (*handler)(int, siginfo_t *, void *), int flags)
 {
-	struct sigaction action = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART };
+	struct sigaction action = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | flags };
 
 	action.sa_sigaction = handler;
 	sigemptyset(&action.sa_mask);
@@ -269,8 +280,9 @@ void sv_crash_boot(void)
 {
 	dl_iterate_phdr(find_text, NULL);
 	for (size_t i = 0; i < CRASH_SIGNALS; i++)
-		handle(crash_signals[i], on_crash);
-	handle(SIGVTALRM, on_tick);
+		handle(crash_signals[i], on_crash, SA_NODEFER);
+	/* Each library of a process has a timer: ticks that come together must not stand on each other's frames. */
+	handle(SIGVTALRM, on_tick, 0);
 	pthread_atfork(NULL, NULL, forget_runner);
 }
 
