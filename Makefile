@@ -60,7 +60,7 @@ tree-figures: $(READY) ## what 6.1 and the RFC on it flush, owe and hold, model 
 		COLUMNS=200 $(BIN)/python -m stressvmap.stress.bench --figures 300 --version v6.1 --version "$$T" \
 		--version rfc-3of3-on-v6.1 --version "$$T?patch=configs/patches/rfc-3of3-on-6.1.patch" $(ARGS)
 
-tree-memory: $(READY) ## is memory flat over ten million schedules of a kernel tree? (a quarter of an hour; make trees first)
+tree-memory: $(READY) ## is memory flat over ten million schedules of a kernel tree? (half an hour; make trees first)
 	@$(BIN)/python -m stressvmap.stress.bench.tree_memory $(ARGS)
 
 bench-tree: $(READY) ## speed on kernel trees, as ratios (make trees first)

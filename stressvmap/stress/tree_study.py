@@ -171,6 +171,8 @@ class Hit:
     schedules: int
     """Run in all until then, or the cap."""
     finding: Finding | None
+    seconds: float = 0.0
+    """By the clock, the start of each run included."""
 
 
 def hunt(
@@ -186,15 +188,26 @@ def hunt(
     """Run a patch under one scenario after the other until something fires that the plain tree does not show."""
     options = [("patch", str(patch.path.absolute())), ("known", str(known)), ("points", points)]
     version = with_options(argued(patch.tree), options)
-    total = 0
+    total, started = 0, time.monotonic()
     for scenario in scenarios:
         result = run(version, scenario, seed=seed, schedules=cap, strategy=strategy)
         news = [one for one in result.findings if not one.known]
         if news:
             first = min(news, key=lambda one: one.first_at_schedule)
-            return Hit(total + first.first_at_schedule + 1, first)
+            return Hit(total + first.first_at_schedule + 1, first, time.monotonic() - started)
         total += result.schedules
-    return Hit(total, None)
+    return Hit(total, None, time.monotonic() - started)
+
+
+def _hunts(
+    patch: Patch, known: Path, options: argparse.Namespace, *, strategy: str = "mixed", points: str = POINTS[0]
+) -> list[Hit]:
+    """The same of a reverted fix, by seed, under the first scenario with the limits that it needs."""
+    scenarios = [_with_needs(SCENARIOS[0], patch.needs)]
+    return [
+        hunt(patch, known, seed=seed, cap=options.schedules, strategy=strategy, scenarios=scenarios, points=points)
+        for seed in range(1, options.seeds + 1)
+    ]
 
 
 def _median(hits: Sequence[Hit]) -> str:
@@ -234,11 +247,7 @@ def hits(console: Console, chosen: Sequence[Patch], options: argparse.Namespace,
     for strategy in options.strategies.split(";"):
         cells = []
         for patch in chosen:
-            scenarios = [_with_needs(scenario, patch.needs) for scenario in SCENARIOS[:1]]
-            found = [
-                hunt(patch, known[patch.tree], seed=seed, cap=options.schedules, strategy=strategy, scenarios=scenarios)
-                for seed in range(1, options.seeds + 1)
-            ]
+            found = _hunts(patch, known[patch.tree], options, strategy=strategy)
             missed += all(hit.finding is None for hit in found)
             cells.append(_median(found))
         console.print(f"| {strategy} | {' | '.join(cells)} |")
@@ -253,15 +262,8 @@ def points(console: Console, chosen: Sequence[Patch], options: argparse.Namespac
     for where in POINTS:
         cells = []
         for patch in chosen:
-            scenarios = [_with_needs(scenario, patch.needs) for scenario in SCENARIOS[:1]]
-            found, seconds = [], []
-            for seed in range(1, options.seeds + 1):
-                started = time.monotonic()
-                found.append(
-                    hunt(patch, known[patch.tree], seed=seed, cap=options.schedules, scenarios=scenarios, points=where)
-                )
-                seconds.append(time.monotonic() - started)
-            cells.append(f"{_median(found)}, {statistics.median(seconds):.1f} s")
+            found = _hunts(patch, known[patch.tree], options, points=where)
+            cells.append(f"{_median(found)}, {statistics.median(hit.seconds for hit in found):.1f} s")
         console.print(f"| {where} | {' | '.join(cells)} |")
     return 0
 

@@ -7,10 +7,7 @@ import pytest
 
 from stressvmap.journal import events as ev
 from stressvmap.program import ProgramOp
-from stressvmap.sched.controlled import ControlledRuntime
-from stressvmap.sched.random import RandomStrategy
 from stressvmap.sched.replay import Run
-from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc.v6_12 import V6_12
 from tests.model.mutants import (
     DeletesUnderTheBucketsLock,
@@ -27,8 +24,8 @@ from tests.model.world import (
     Outcome,
     Until,
     alone,
-    execute,
     map_,
+    news_of,
     on,
     scenario,
     scripted,
@@ -102,20 +99,10 @@ def test_a_shrinker_without_the_mutex_loses_what_it_puts_into_a_pool_that_is_put
             cpus=2, tasks_per_cpu=2, operations=40, slots=16, block_bits=4, max_alloc=1, window_blocks=64, lazy_max=12,
             aliases_rate=0.1, vmalloc_rate=0.8, shrink_rate=0.2, fault_rate=0.0,
         )  # fmt: skip
-        runtime = ControlledRuntime(RandomStrategy(1))
-        checks: set[str] = set()
-        for number in range(6):
-            runtime.strategy.begin(number)
-            outcome = execute(version, runtime, draw(where, 1, number), where)
-            checks |= {found.check for found in outcome.violations if found.fingerprint not in KNOWN}
-        runtime.close()
-        return checks
+        return news_of(version, where, 6)
 
     assert run(V6_12) == set()
     assert run(ShrinksWithoutTheMutex)
-
-
-KNOWN = {known.fingerprint for known in V6_12.known}
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,11 @@ from stressvmap.runtime.strategy import BLOCKED, START
 from stressvmap.runtime.task import Task
 from stressvmap.scenario import Scenario
 from stressvmap.sched.controlled import ControlledRuntime
+from stressvmap.sched.random import RandomStrategy
 from stressvmap.sched.replay import Run, ScriptStrategy
 from stressvmap.sched.sequential import SequentialRuntime
 from stressvmap.stress.judge import Judge
+from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc.backend import WINDOW_PAGE, ModelBackend
 from stressvmap.vmalloc.base import Vmalloc
 from stressvmap.vmalloc.known import UNLOCKED_RANGE, UNMARKED_READS
@@ -269,6 +271,19 @@ def execute(
     judge = Judge(only=only)
     verdict = judge.execution(journal)
     return Outcome(backend, reason, journal, verdict.violations, judge.metrics())
+
+
+def news_of(version: type[Vmalloc], where: Scenario, executions: int) -> set[str]:
+    """The checks that find in so many random programs, seed 1, what the version does not declare."""
+    known = {known.fingerprint for known in version.known}
+    runtime = ControlledRuntime(RandomStrategy(1))
+    checks: set[str] = set()
+    for number in range(executions):
+        runtime.strategy.begin(number)
+        outcome = execute(version, runtime, draw(where, 1, number), where)
+        checks |= {found.check for found in outcome.violations if found.fingerprint not in known}
+    runtime.close()
+    return checks
 
 
 def scripted(

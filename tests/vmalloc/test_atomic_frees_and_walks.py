@@ -6,9 +6,6 @@ from __future__ import annotations
 import pytest
 
 from stressvmap.journal import events as ev
-from stressvmap.sched.controlled import ControlledRuntime
-from stressvmap.sched.random import RandomStrategy
-from stressvmap.stress.workloads import draw
 from stressvmap.vmalloc.v6_1 import V6_1
 from stressvmap.vmalloc.v6_4 import V6_4
 from stressvmap.vmalloc.v6_12 import V6_12
@@ -17,8 +14,8 @@ from tests.model.world import (
     WALK,
     Outcome,
     alone,
-    execute,
     map_,
+    news_of,
     scenario,
     vfree_atomic,
     vmalloc,
@@ -115,15 +112,7 @@ def found(version: type[V6_4]) -> set[str]:
         cpus=2, operations=16, slots=3, block_bits=4, max_alloc=1, window_blocks=64, lazy_max=6, vmalloc_rate=0.8,
         walk_rate=0.3, atomic_free_rate=0.5, cross_rate=0.5, fault_rate=0.0,
     )  # fmt: skip
-    known = {known.fingerprint for known in version.known}
-    runtime = ControlledRuntime(RandomStrategy(1))
-    checks: set[str] = set()
-    for number in range(12):
-        runtime.strategy.begin(number)
-        outcome = execute(version, runtime, draw(where, 1, number), where)
-        checks |= {violation.check for violation in outcome.violations if violation.fingerprint not in known}
-    runtime.close()
-    return checks
+    return news_of(version, where, 12)
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.NAME)

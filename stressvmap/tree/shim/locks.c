@@ -18,7 +18,7 @@ static void check_is_lock(const struct sv_lock *lock)
 	if (unlikely((lock->magic != SV_LOCK_MAGIC && lock->magic != 0) || (lock->owner && !sv_is_task(lock->owner))))
 		sv_bug("lock that nobody initialised");
 	for (const struct sv_waiter *waiter = lock->waiters; unlikely(waiter != NULL); waiter = waiter->next)
-		if (!sv_is_on_stack(waiter) || !sv_is_task(waiter->task))
+		if (!sv_owner_of_stack((uint64_t)waiter) || !sv_is_task(waiter->task))
 			sv_bug("lock that nobody initialised");
 }
 

@@ -11,27 +11,27 @@ from stressvmap.stress.bench.tree_memory import GROWTH_KIB, SAMPLES, Sample, gro
 
 
 class Steps:
-    """Three schedules a step."""
+    """So many schedules a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, stride: int) -> None:
         self.schedules = 0
+        self.stride = stride
 
     def step_screened(self) -> None:
-        self.schedules += 3
+        self.schedules += self.stride
 
 
 def held(memory: Callable[[int], float]) -> list[Sample]:
     """The samples of a run of ten million whose memory is a function of the schedules run."""
     found: list[Sample] = []
-    steps = Steps()
-    steps.step_screened = lambda: setattr(steps, "schedules", steps.schedules + 50_000)  # type: ignore[method-assign]
+    steps = Steps(50_000)
     samples(steps, 10_000_000, found.append, lambda: int(memory(steps.schedules)))
     return found
 
 
 def test_samples_are_spread_evenly_over_the_run() -> None:
     found: list[Sample] = []
-    samples(Steps(), 3000, found.append, lambda: 1)
+    samples(Steps(3), 3000, found.append, lambda: 1)
     assert [schedules for schedules, _ in found] == [150 * number for number in range(1, SAMPLES + 1)]
 
 

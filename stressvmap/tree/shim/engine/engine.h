@@ -132,9 +132,9 @@ void sv_point_plain(int kind, uint64_t object, uint32_t field);
 /* Block the current task until sv_wake. A wake-up may be spurious: test again. */
 void sv_park(void);
 void sv_wake(struct sv_task *task);
-/* Memory of the code under test may say anything: whether that is a task, or the stack of one. */
+/* Memory of the code under test may say anything: whether that is a task, and on whose stack an address is; NULL: none. */
 bool sv_is_task(const struct sv_task *task);
-bool sv_is_on_stack(const void *address);
+const struct sv_task *sv_owner_of_stack(uint64_t address);
 uint32_t sv_draw(uint32_t n);
 /* A task from the engine's own memory, zeroed; parked if it is a daemon. Its id must be new. */
 struct sv_task *sv_spawn(int id, const char *name, int cpu, void (*body)(void *), void *argument, bool is_daemon,

@@ -212,7 +212,6 @@ void sv_order_forget(void); /* of these */
 bool sv_order_is_full(void);  /* more was used than is kept apart: the numbers mean nothing */
 uint32_t sv_size_at(uint64_t address); /* of the object there */
 uint64_t sv_name_at(uint64_t address); /* its id and the place in it */
-const struct sv_task *sv_owner_of_stack(uint64_t address); /* NULL: it is on none */
 
 /* sharing.c */
 #define SV_LIBRARY_MOST (UINT64_C(1) << 32) /* no library is larger */

@@ -99,7 +99,7 @@ int sv_screen_struct(const struct sv_screen_struct *one)
 
 const uint8_t *sc_struct_words(uint32_t where)
 {
-	return structs[where].n_special ? structs[where].words : NULL;
+	return where != NOWHERE && structs[where].n_special ? structs[where].words : NULL;
 }
 
 static struct known_type *type_slot(uint32_t string, uint32_t size)

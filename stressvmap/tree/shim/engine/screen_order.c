@@ -251,20 +251,7 @@ void sc_order_overwritten(const struct thread *thread, struct place *place)
 		place->released = NULL;
 }
 
-/* A marked load may find what a release published; of a list pointer, an object that was put on a list. */
-void sc_order_loaded(const struct sv_event *event, struct thread *thread, const struct place *place)
-{
-	const struct object *found;
-
-	if (place->releaser == NOWHERE)
-		acquire(thread, place->released);
-	if (!(place->role & SV_ROLE_NEXT))
-		return;
-	found = event->c == event->a ? place->object : sc_object_at(event->c); /* an empty list points to itself */
-	if (found)
-		acquire(thread, found->listed);
-}
-
+/* A marked load of a list's pointer may find an object that was put on a list. */
 void sc_order_next_loaded(const struct sv_event *event, struct thread *thread)
 {
 	const struct word *word = sc_word_at(event->c);
@@ -277,29 +264,32 @@ void sc_order_next_loaded(const struct sv_event *event, struct thread *thread)
 		acquire(thread, found->listed);
 }
 
-static void publish(const struct sv_event *event, struct thread *thread, const struct object *holder)
+/* One of any place may find what a release published. */
+void sc_order_loaded(const struct sv_event *event, struct thread *thread, const struct place *place)
 {
-	struct object *found = sc_object_at(event->c);
+	if (place->releaser == NOWHERE)
+		acquire(thread, place->released);
+	if (place->role & SV_ROLE_NEXT)
+		sc_order_next_loaded(event, thread);
+}
 
-	if (!found || found == holder || found->times_listed)
+/* A marked store of a pointer to an object that is on no list yet publishes it; an empty list points to itself. */
+void sc_order_next_stored(const struct sv_event *event, struct thread *thread)
+{
+	struct object *found = event->c == event->a ? NULL : sc_object_at(event->c);
+
+	if (!found || found == sc_object_at(event->a) || found->times_listed)
 		return;
 	if (!found->listed)
 		sc_words_listed(found, event->c);
 	found->listed = release(thread);
 }
 
-/* A marked store of a pointer to an object that is on no list yet publishes it. */
 void sc_order_stored(const struct sv_event *event, struct thread *thread, struct place *place)
 {
 	sc_order_overwritten(thread, place);
 	if (place->role & SV_ROLE_NEXT)
-		publish(event, thread, place->object);
-}
-
-void sc_order_next_stored(const struct sv_event *event, struct thread *thread)
-{
-	if (event->c != event->a)
-		publish(event, thread, sc_object_at(event->a));
+		sc_order_next_stored(event, thread);
 }
 
 static void list_changed(const struct sv_event *event)

@@ -314,7 +314,7 @@ void sc_order_released(struct thread *thread, struct place *place);
 void sc_order_overwritten(const struct thread *thread, struct place *place);
 void sc_order_loaded(const struct sv_event *event, struct thread *thread, const struct place *place);
 void sc_order_stored(const struct sv_event *event, struct thread *thread, struct place *place);
-/* The same of a list's pointer that has no place. */
+/* That part of them which concerns a list's pointer, whether it has a place or not. */
 void sc_order_next_loaded(const struct sv_event *event, struct thread *thread);
 void sc_order_next_stored(const struct sv_event *event, struct thread *thread);
 void sc_order_before_atomic(struct thread *thread, const struct place *place);

@@ -55,7 +55,7 @@ uint32_t sc_words_of_struct(const struct sv_screen_struct *one, uint8_t *bits)
 /* What is there in each run. */
 void sc_words_fixed(uint64_t address, uint32_t size, uint32_t where)
 {
-	const uint8_t *bits = where != NOWHERE ? sc_struct_words(where) : NULL;
+	const uint8_t *bits = sc_struct_words(where);
 
 	for (uint32_t at = 0; bits && at < size; at += 8) {
 		struct word *word = sc_word_at(address + at);
@@ -87,7 +87,7 @@ static void begin_all(const struct object *object, const uint8_t *bits, uint8_t 
 
 void sc_words_new(const struct object *object)
 {
-	const uint8_t *bits = object->where != NOWHERE ? sc_struct_words(object->where) : NULL;
+	const uint8_t *bits = sc_struct_words(object->where);
 
 	if (bits)
 		begin_all(object, bits, 0);
@@ -96,8 +96,7 @@ void sc_words_new(const struct object *object)
 /* Its places are forgotten; of one that is dead they know that there is nothing to say. */
 void sc_words_forget(const struct object *object, bool is_dead)
 {
-	begin_all(object, object->where != NOWHERE ? sc_struct_words(object->where) : NULL,
-		  is_dead ? WORD_HAS_PLACE : 0);
+	begin_all(object, sc_struct_words(object->where), is_dead ? WORD_HAS_PLACE : 0);
 }
 
 /* `found` has been put where readers of lists see it; `address` is in it. */

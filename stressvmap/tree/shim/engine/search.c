@@ -19,11 +19,10 @@
 #include <time.h>
 
 #include "internal.h"
+#include "set.h"
 
 #define NODES_RESERVED ((size_t)1 << 32)
 #define LESSONS 4096 /* executions at random before a search, in which it learns who shares what */
-#define SEEN_FIRST ((size_t)1 << 16)
-#define SEEN_MOST ((size_t)1 << 27) /* 1 GiB; what does not fit is explored more than once */
 
 struct node {
 	uint64_t points; /* where the decision is due */
@@ -33,12 +32,6 @@ struct node {
 	uint32_t idle;	    /* of those tried, steps that were none; at least as many as there were */
 	uint32_t preemptions; /* before it */
 	bool is_free;	    /* the task that ran last cannot go on: whoever is chosen, it is no preemption */
-};
-
-/* Numbers that are not 0, in a table with open addressing. */
-struct set {
-	uint64_t *numbers;
-	size_t size, count;
 };
 
 bool sv_is_searching;
@@ -64,72 +57,6 @@ static struct node *node_at(uint64_t number)
 static int32_t *ids_of(const struct node *node)
 {
 	return (int32_t *)id_area.start + node->first;
-}
-
-/* ---------------------------------------------------------------- sets */
-
-static size_t place_in(const struct set *set, uint64_t number)
-{
-	size_t at = number * UINT64_C(0x9e3779b97f4a7c15) >> 20 & (set->size - 1);
-
-	while (set->numbers[at] && set->numbers[at] != number)
-		at = (at + 1) & (set->size - 1);
-	return at;
-}
-
-static bool grow(struct set *set)
-{
-	struct set larger = { NULL, set->size ? set->size * 2 : SEEN_FIRST, set->count };
-
-	if (larger.size > SEEN_MOST)
-		return false;
-	larger.numbers = calloc(larger.size, sizeof(uint64_t));
-	if (!larger.numbers)
-		return false;
-	for (size_t i = 0; i < set->size; i++)
-		if (set->numbers[i])
-			larger.numbers[place_in(&larger, set->numbers[i])] = set->numbers[i];
-	free(set->numbers);
-	*set = larger;
-	return true;
-}
-
-static bool contains(const struct set *set, uint64_t number)
-{
-	number = number ? number : 1;
-	return set->size && set->numbers[place_in(set, number)] == number;
-}
-
-/*
- * Between executions, for it takes its time, and a task whose step takes that long would be taken to loop for ever. An
- * execution seldom comes to as many states as there is room for then; what does not fit is explored more than once.
- */
-static void make_room(struct set *set)
-{
-	while (set->count >= set->size / 4 && grow(set))
-		;
-}
-
-/* False: it was there. */
-static bool insert(struct set *set, uint64_t number)
-{
-	size_t at;
-
-	number = number ? number : 1;
-	if (set->count >= set->size / 8 * 7)
-		return true;
-	at = place_in(set, number);
-	if (set->numbers[at])
-		return false;
-	set->numbers[at] = number;
-	set->count++;
-	return true;
-}
-
-static void clear(struct set *set)
-{
-	free(set->numbers);
-	*set = (struct set){ NULL, 0, 0 };
 }
 
 /* ---------------------------------------------------------------- decisions */

@@ -162,11 +162,6 @@ const struct sv_task *sv_owner_of_stack(uint64_t address)
 	return NULL;
 }
 
-bool sv_is_on_stack(const void *address)
-{
-	return sv_owner_of_stack((uintptr_t)address) != NULL;
-}
-
 void sv_prepare_stack(struct sv_task *task)
 {
 	char *low = (char *)sv_stack_used[task->number] - SPARE_BYTES;
