@@ -56,7 +56,12 @@ Points = Annotated[
         metavar="all|marked", help="Of tree: versions: switch at every access (default), or at marked ones and locks."
     ),
 ]
-Compiler = Annotated[str | None, typer.Option("--cc", metavar="gcc|clang", help="Of tree: versions: the compiler.")]
+Compiler = Annotated[
+    str | None,
+    typer.Option(
+        "--cc", metavar="gcc|clang", help="Of tree: versions: the compiler; gcc, or clang if that is all there is."
+    ),
+]
 KnownFile = Annotated[
     Path | None,
     typer.Option("--known", metavar="FILE", help="Of tree: versions: what they are known to break, as TOML."),

@@ -47,7 +47,12 @@ _Cpus = Annotated[int, typer.Option(metavar="N", help="CPUs that NR_CPUS has to 
 _DebugPagealloc = Annotated[
     bool, typer.Option("--debug-pagealloc", help="As debug_pagealloc=on, whatever a scenario says.")
 ]
-_Cc = Annotated[str, typer.Option(metavar="gcc|clang", help="The compiler.")]
+_Cc = Annotated[
+    str,
+    typer.Option(
+        metavar="gcc|clang", help="The compiler; gcc, or clang where that is all there is.", show_default=False
+    ),
+]
 
 
 @tree_app.callback(invoke_without_command=True)

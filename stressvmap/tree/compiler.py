@@ -31,11 +31,15 @@ MISSING_HEADER: Final = "stressvmap: no such header"
 """What the stand-in of a header that does not exist says, so that the compiler goes on and tells where it is wanted."""
 
 _ERROR: Final = re.compile(r"^(?P<file>[^:\n]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
-_TOOL_ERROR: Final = re.compile(r"^(?P<file>cc1|gcc|clang|ld|objcopy|as)[\w.-]*: (?:fatal )?error: (?P<text>.*)$")
+_TOOL_ERROR: Final = re.compile(
+    r"^(?P<file>cc1|gcc|clang|ld|objcopy|as)[\w.-]*: (?:fatal )?error: (?P<text>(?!linker command failed).*)$"
+)
 _INCLUDED: Final = re.compile(r"^(?:In file included| +) from (?P<file>[^:\n]+):(?P<line>\d+)[:,]")
 _UNDEFINED: Final = re.compile(
     r"(?:^|\s)(?:(?P<file>[^:\s]+\.[ch]):)?(?P<line>\(?[^:]*): undefined reference to [`'](?P<name>[^']+)'"
 )
+_OPTION: Final = re.compile(r"(?: is invalid in C99)? \[-W[^\]]*\]$")
+"""What a compiler says of its option that made a warning an error."""
 _NO_NAME: Final = (
     re.compile(r"implicit declaration of function '(?P<name>\w+)'"),
     re.compile(r"call to undeclared (?:library )?function '(?P<name>\w+)'"),
@@ -98,6 +102,11 @@ def _identify(family: str, program: str) -> Compiler:
     else:
         own_headers = run([program, "-print-resource-dir"], Path.cwd())[1].strip() + "/include"
     return Compiler(family, program, f"{version[0] if version else family} ({machine})", own_headers)
+
+
+def default_family() -> str:
+    """The first of COMPILERS that is there; of none, the first."""
+    return next((family for family in COMPILERS if program_of(family) is not None), COMPILERS[0])
 
 
 def program_of(family: str) -> str | None:
@@ -163,7 +172,7 @@ def _of_compiler(line: str, asked: tuple[str, int]) -> Iterable[Complaint]:
         if (tool := _TOOL_ERROR.match(line)) is not None:
             yield Complaint(tool["file"], 0, "", tool["text"])
         return
-    text = match["text"].removesuffix(" [-Werror=implicit-function-declaration]")
+    text = _OPTION.sub("", match["text"])
     if MISSING_HEADER in text:
         name = re.sub(r"^(?:\.\./)?missing/", "", match["file"])
         yield Complaint(*asked, name, f"there is no header <{name}>, neither in the tree nor in the shim")

@@ -36,6 +36,7 @@ _TRANSPARENT: Final = frozenset(
 )
 _CALLS: Final = frozenset({"DW_TAG_call_site", "DW_TAG_GNU_call_site"})
 _ORIGINS: Final = ("DW_AT_call_origin", "DW_AT_abstract_origin")
+_ADDRESSES: Final = frozenset({"DW_OP_addr", "DW_OP_addrx"})
 _RECORDS: Final = frozenset({"DW_TAG_structure_type", "DW_TAG_union_type"})
 
 
@@ -263,12 +264,15 @@ class _Reader:
         origin = die.get_DIE_from_attribute("DW_AT_specification") if "DW_AT_specification" in die.attributes else die
         name = _name(origin)
         operations = DWARFExprParser(unit.structs).parse_expr(location.value)
-        if not name or len(operations) != 1 or operations[0].op_name != "DW_OP_addr" or name in self.globals:
+        if not name or len(operations) != 1 or operations[0].op_name not in _ADDRESSES or name in self.globals:
             return
         kind = _type_of(origin)
         if kind is None:
             return
-        self.globals[name] = Global(name, operations[0].args[0], _size(kind), _label(kind))
+        offset = operations[0].args[0]
+        if operations[0].op_name == "DW_OP_addrx":
+            offset = self.dwarf.get_addr(unit, offset)
+        self.globals[name] = Global(name, offset, _size(kind), _label(kind))
 
     # -- code ---------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stressvmap.errors import ConfigError
-from stressvmap.tree.compiler import COMPILERS
+from stressvmap.tree.compiler import COMPILERS, default_family
 
 CPUS_MAX: Final = 256
 BLOCK_BITS_MAX: Final = 1024
@@ -39,14 +39,15 @@ class BuildOptions:
     """
     debug_pagealloc: bool = False
     """As CONFIG_DEBUG_PAGEALLOC_ENABLE_DEFAULT: on, whatever the scenario says; else the scenario decides."""
-    cc: str = "gcc"
+    cc: str = ""
+    """gcc or clang; "": gcc, or clang where that is all there is."""
 
     def resolved(self) -> BuildOptions:
         """With what is 0 filled in. Raises ConfigError for a value that no kernel could be built with."""
         _check_power_of_two("--block-bits", self.block_bits, 4, BLOCK_BITS_MAX)
         if not 1 <= self.cpus <= CPUS_MAX:
             raise ConfigError(f"--cpus {self.cpus}: must be 1 to {CPUS_MAX}")
-        if self.cc not in COMPILERS:
+        if self.cc and self.cc not in COMPILERS:
             raise ConfigError(f"--cc {self.cc}: is not one of {', '.join(COMPILERS)}")
         max_alloc = self.max_alloc or min(4, self.block_bits // 2)
         _check_power_of_two("--max-alloc", max_alloc, 1, MAX_ALLOC_MAX)
@@ -65,7 +66,7 @@ class BuildOptions:
             page_shift=page_shift,
             cpus=self.cpus,
             debug_pagealloc=self.debug_pagealloc,
-            cc=self.cc,
+            cc=self.cc or default_family(),
         )
 
     def described(self) -> dict[str, int | str | bool]:

@@ -50,7 +50,6 @@ _LANGUAGE: Final = (
     *("-std=gnu11", "-O2", "-g", "-fPIC", "-fvisibility=hidden", "-fno-omit-frame-pointer"),
     # What distributions switch on for programs of their own, and what a kernel is never built with.
     *("-fno-stack-protector", "-fcf-protection=none", "-U_FORTIFY_SOURCE", "-fdiagnostics-color=never"),
-    "-fno-diagnostics-show-caret",
 )
 _KERNEL: Final = (
     *[
@@ -70,8 +69,12 @@ _UNDER_TEST: Final = (
     *("-Wno-unused-but-set-variable", "-Wno-frame-address"),
 )
 _BY_FAMILY: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "gcc": (("-fmax-errors=0",), ("--param=tsan-distinguish-volatile=1",)),
-    "clang": (("-ferror-limit=0",), ("-mllvm", "-tsan-distinguish-volatile=1")),
+    "gcc": (("-fmax-errors=0", "-fno-diagnostics-show-caret"), ("--param=tsan-distinguish-volatile=1",)),
+    "clang": (
+        ("-ferror-limit=0", "-fno-caret-diagnostics", "-gdwarf-4"),  # in DWARF 5 its paths escape the prefix map
+        # Without the second it tells of `x += 1` as a write alone.
+        ("-mllvm", "-tsan-distinguish-volatile=1", "-mllvm", "-tsan-instrument-read-before-write=1"),
+    ),
 }
 """For all files; for files under test."""
 _SHIM_ONLY: Final = ("-DSV_SHIM", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-sign-compare")

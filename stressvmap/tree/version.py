@@ -99,7 +99,7 @@ class TreeVersion:
         self.spec = TreeSpec.parse(
             path,
             [Path(value) for key, value in options if key == PATCH],
-            BuildOptions(cc=named.get(COMPILER, "gcc")),
+            BuildOptions(cc=named.get(COMPILER, "")),
         )
         self.races = Path(named[RACES]) if RACES in named else None
         """The file of data races that somebody has argued for, if one is named."""

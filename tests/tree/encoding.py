@@ -92,7 +92,7 @@ XA_NODE: Final = 2
 """Low bits of an xarray's entry that is a node."""
 
 
-def build_stub(folder: Path, compiler: str = "cc") -> Path:
+def build_stub(folder: Path, compiler: str) -> Path:
     """Screening and the stub as one library."""
     numbers = {name: value for name, value in vars(ev).items() if name.isupper() and type(value) is int}
     lines = [f"#define SV_{name} {value}{'ULL' if value >> 31 else ''}\n" for name, value in numbers.items()]

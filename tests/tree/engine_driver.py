@@ -25,12 +25,14 @@ from stressvmap.journal import events
 from stressvmap.runtime.runtime import DEADLOCK, DONE, INTERRUPTED, STEPS_MAX
 from stressvmap.runtime.strategy import START, Plan, Strategy
 from stressvmap.runtime.task import Task
+from stressvmap.tree.compiler import default_family, program_of
 from stressvmap.tree.library import strategy_view
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ROOT / "stressvmap/tree/shim/engine"
 PROGRAMS: Final = Path(__file__).parent / "programs"
-COMPILER: Final = shutil.which("gcc") or shutil.which("clang")
+FAMILY: Final = default_family()
+COMPILER: Final = program_of(FAMILY)
 REASONS: Final = (DONE, DEADLOCK, STEPS_MAX, INTERRUPTED)
 CPUS: Final = 256
 CLEANUP: Final = 900
@@ -85,7 +87,7 @@ def _compile(folder: Path, flags: Sequence[str], source: Path, name: str = "") -
 
 
 def _compile_kernel(folder: Path) -> Path:
-    instrumented = (*INSTRUMENTED, *(OF_GCC if shutil.which("gcc") == COMPILER else OF_CLANG))
+    instrumented = (*INSTRUMENTED, *(OF_GCC if FAMILY == "gcc" else OF_CLANG))
     plain = _compile(folder, instrumented, PROGRAMS / "cases.c", "plain.o")
     renames = [word for section in KERNEL_SECTIONS for word in ("--rename-section", section)]
     _call("objcopy", *renames, plain, folder / "cases.o")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stressvmap.cli import main
+from stressvmap.tree.compiler import default_family
 from tests.tree.trees import (
     TREE,
     make_archive,
@@ -91,7 +92,7 @@ def test_a_patch_that_calls_an_unknown_function_is_shown_where(tmp_path: Path, c
 def test_a_syntax_error_is_shown_where(tmp_path: Path, capsys: Capture) -> None:
     patch = make_patch(tmp_path / "my.patch", "\tlist.next = &list;", "\tlist.next = ;")
     message, details = refused(capsys, str(make_tree(tmp_path / "linux")), "--patch", str(patch))
-    assert message.endswith("mm/vmalloc.c:12: expected expression before ';' token")
+    assert "mm/vmalloc.c:12: expected expression" in message
     assert len(details) == 1
 
 
@@ -138,7 +139,7 @@ def test_a_patch_that_changes_nothing_under_test_is_noted(tmp_path: Path, capsys
 def test_the_doctor_says_what_is_there(capsys: Capture) -> None:
     told = json_of(capsys, 0, "doctor")
     there = {finding["name"] for finding in told["findings"] if finding["there"]}
-    assert {"gcc", "ld", "objcopy", "patch", "cache"} <= there
+    assert {default_family(), "ld", "objcopy", "patch", "cache"} <= there
 
 
 def test_the_doctor_names_what_is_missing_and_what_mends_it(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
@@ -20,6 +19,7 @@ from stressvmap.sched.sticky import StickyStrategy
 from stressvmap.stress.execution import Executor
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.workloads import draw
+from stressvmap.tree.compiler import default_family, program_of
 from stressvmap.tree.screen import (
     BIT_OF_CHECK,
     CHECKS_BY_BIT,
@@ -36,7 +36,7 @@ from stressvmap.vmalloc.v6_5 import V6_5
 from tests.mutants.building import mutants_of
 from tests.tree.encoding import Encoded, StubLibrary, build_stub
 
-COMPILER: Final = shutil.which("cc")
+COMPILER: Final = program_of(default_family())
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler: screening is not tested")
 
 ALWAYS: Final = 1 << 30
@@ -54,7 +54,7 @@ ACTS: Final = (
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> StubLibrary:
     """Screening with the stub in the engine's place."""
-    return StubLibrary(build_stub(tmp_path_factory.mktemp("screen")))
+    return StubLibrary(build_stub(tmp_path_factory.mktemp("screen"), str(COMPILER)))
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from stressvmap.runtime.runtime import DEADLOCK, DONE
 from tests.tree.engine_driver import (
     COMPILER,
     ENGINE,
+    FAMILY,
     FIRST,
     INSTRUMENTED,
     LAST,
@@ -74,7 +75,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with ThreadPoolExecutor(2) as pool:
         engine_objects = list(pool.map(partial(compile_into, folder / "engine", HOSTED), hosted))
         objects = list(pool.map(partial(compile_into, folder, (*AS_KERNEL, *headers, "-DSV_SHIM")), kernel))
-    instrumented = (*INSTRUMENTED, *(OF_GCC if "gcc" in str(COMPILER) else OF_CLANG))
+    instrumented = (*INSTRUMENTED, *(OF_GCC if FAMILY == "gcc" else OF_CLANG))
     program = compile_into(folder, (*AS_KERNEL, *headers, *instrumented), PROGRAMS / "primitives.c")
     run("ld", "-r", "-o", folder / "together.o", program, *objects)
     sections = [".data=kdata", ".data.rel.local=kdata", ".bss=kbss"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stressvmap.tree.compiler import program_of
+from stressvmap.tree.compiler import default_family, program_of
 
 SPDX = "// SPDX-License-Identifier: GPL-2.0-only\n"
 
@@ -62,7 +62,8 @@ __attribute__((visibility("default"))) int sv_run(void) { return vb_alloc(40); }
 """As much of a shim as TREE needs. The engine's vb_alloc(40) gives 40 + 2 (WRITE) + 1 + 1."""
 
 needs_compiler = pytest.mark.skipif(
-    program_of("gcc") is None or shutil.which("objcopy") is None, reason="no gcc and binutils here to build with"
+    program_of(default_family()) is None or shutil.which("objcopy") is None,
+    reason="neither gcc nor clang, or no binutils, here to build with",
 )
 needs_patch = pytest.mark.skipif(shutil.which("patch") is None, reason="no patch program here")
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="no git here")
