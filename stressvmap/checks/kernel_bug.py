@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""kernel-bug: the code's own BUG_ON and WARN_ON."""
+"""kernel-bug: the code's own BUG_ON and WARN_ON; on a kernel tree also what would make it oops, and what ends the
+process that runs it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import re
 from stressvmap.checks.base import Handler, Mechanism
 from stressvmap.checks.story import StateCheck
 from stressvmap.journal.events import BUG, WARN, Event
+from stressvmap.journal.journal import DEATH, DIED_OF
 
 _NUMBER = re.compile(r"\b(0x[0-9a-fA-F]+|\d+)\b")
 
@@ -27,6 +30,7 @@ class KernelBug(StateCheck):
         task = self.state.task(event)
         macro = "BUG_ON" if event[0] == BUG else "WARN_ON"
         text = str(event[5])
+        how = self.state.journal.header.get(DIED_OF, "")
         steps = [self.step(number, event, f"{macro}: {text}")]
         if task.calls:
             steps.append(self.call_begins(task.calls[0]))
@@ -36,4 +40,5 @@ class KernelBug(StateCheck):
             f"{macro} hit: {text}",
             steps,
             "should have been: a condition that never holds" + ("; the task dies here" if event[0] == BUG else ""),
+            notes=(f"the process ended in or after this step: {how}",) if text == DEATH else (),
         )

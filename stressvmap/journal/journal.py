@@ -7,11 +7,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from stressvmap.journal.events import AUDIT, GROUND, OPERATIONS, Event
 
 FORMAT_VERSION = 1
+
+DEATH: Final = "it ends the process that runs it"
+"""What the BUG event of an execution that took its process along says, whatever signal it was: one corruption shows
+as many.
+"""
+DIED_OF: Final = "died_of"
+"""Key of such a journal's header: the signal's name, or how else the process ended."""
 
 
 @dataclass(slots=True)

@@ -15,15 +15,19 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Final
 
 from stressvmap.errors import HarnessError, StressVmapError
 from stressvmap.stress.engine import Engine
 from stressvmap.stress.garbage import collect_rarely
+from stressvmap.stress.guard import Guard
 from stressvmap.stress.messages import Beat, Failure, Message, Order
 
 BEAT_SECONDS: Final = 0.25
+CHECKPOINT_SECONDS: Final = 10.0
+"""How much of a tree's executions is made again if one of them ends the process."""
 
 
 def main() -> None:
@@ -41,13 +45,16 @@ def main() -> None:
 def _serve(connection: Connection[Message, Order | str], order: Order) -> Message:
     try:
         engine = Engine(order.spec, order.folder, first=order.first, stride=order.stride)
+        if order.checkpoint is not None:
+            engine.resume(order.checkpoint)
+        if order.is_guarded and engine.executor is not None:
+            engine.guard = Guard(engine.executor)
         collect_rarely()
-        beats = threading.Thread(target=_beat, args=(connection, engine), daemon=True)
+        may_send = threading.Lock()
+        beats = threading.Thread(target=_beat, args=(connection, engine, may_send), daemon=True)
         beats.start()
         try:
-            started = time.monotonic()
-            while not engine.is_over(started):
-                engine.step_screened()
+            _run(engine, order.spent, lambda message: _send(connection, message, may_send))
         finally:  # two threads must not send at a time
             engine.is_finished = True
             beats.join()
@@ -58,11 +65,29 @@ def _serve(connection: Connection[Message, Order | str], order: Order) -> Messag
         return Failure(HarnessError(f"{type(error).__name__}: {error}"), traceback.format_exc())
 
 
-def _beat(connection: Connection[Message, Order | str], engine: Engine) -> None:
+def _run(engine: Engine, spent: float, send: Callable[[Message], None]) -> None:
+    """All executions of the share. Of a kernel tree's, which may take the process along, it tells from time to time
+    where it stands.
+    """
+    told = time.monotonic()
+    started = told - spent
+    while not engine.is_over(started):
+        engine.step_screened()
+        if engine.backend.is_screened and time.monotonic() - told >= CHECKPOINT_SECONDS:
+            send(engine.checkpoint())
+            told = time.monotonic()
+
+
+def _send(connection: Connection[Message, Order | str], message: Message, may_send: threading.Lock) -> None:
+    with may_send:
+        connection.send(message)
+
+
+def _beat(connection: Connection[Message, Order | str], engine: Engine, may_send: threading.Lock) -> None:
     """Tell the parent how far the engine is, and take its orders. A parent that is gone ends this process."""
     while not engine.is_finished:
         try:
-            connection.send(_beat_of(engine))
+            _send(connection, _beat_of(engine), may_send)
             if connection.poll(BEAT_SECONDS):
                 connection.recv()
                 engine.is_stopping = True
@@ -77,7 +102,7 @@ def _beat_of(engine: Engine) -> Beat:
     task = engine.runtime.current
     return Beat(
         execution=engine.execution,
-        points=tally.points + engine.runtime.points + engine.searched,
+        points=tally.points + engine.runtime.points + engine.searched + (engine.guard.copies if engine.guard else 0),
         schedules=tally.schedules,
         operations=tally.operations,
         flushes=metrics.get("flush_calls", 0),

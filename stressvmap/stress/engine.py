@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,7 @@ from stressvmap.stress import subject
 from stressvmap.stress.allowed_races import Allowed, allowance_of, read_allowed
 from stressvmap.stress.execution import Execution, Executor, Unseen
 from stressvmap.stress.finding import finding_of
+from stressvmap.stress.guard import DIED, Guard
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.repeat import difference, is_chosen
 from stressvmap.stress.replay import saved_from
@@ -85,12 +87,18 @@ class Tally:
     """Executions whose journals the checks have looked at: all of them, but where an oracle in the backend screens."""
     flagged: int = 0
     """Executions that such an oracle flagged."""
+    died: int = 0
+    """Executions that ended a copy of the process."""
+    not_alone: int = 0
+    """Executions that a copy did not survive, and another did: which were left out."""
 
     def merge(self, other: Tally) -> None:
         """Add another share."""
         self.schedules += other.schedules
         self.judged += other.judged
         self.flagged += other.flagged
+        self.died += other.died
+        self.not_alone += other.not_alone
         self.operations += other.operations
         self.points += other.points
         for fingerprint, finding in other.findings.items():
@@ -102,10 +110,7 @@ class Tally:
             first.count += later.count
             first.schedule = first.schedule or later.schedule
             self.findings[fingerprint] = first
-        self.metrics = merge_metrics(self.metrics, other.metrics)
-        for name, counts in other.windows.items():
-            before = self.windows.get(name, [0, 0])
-            self.windows[name] = [before[0] + counts[0], before[1] + counts[1]]
+        self.add_measures(other.metrics, other.windows)
         self.not_run.update(other.not_run)
         self.gave_up += other.gave_up
         self.first_gave_up = min(filter(None, (self.first_gave_up, other.first_gave_up)), default=None)
@@ -116,6 +121,24 @@ class Tally:
         self.dropped += other.dropped
         for text, count in other.allowed.items():
             self.allowed[text] = self.allowed.get(text, 0) + count
+
+    def add_measures(self, metrics: Mapping[str, int], windows: Mapping[str, Sequence[int]]) -> None:
+        """Add what other executions measured."""
+        self.metrics = merge_metrics(self.metrics, dict(metrics))
+        for name, counts in windows.items():
+            before = self.windows.get(name, [0, 0])
+            self.windows[name] = [before[0] + counts[0], before[1] + counts[1]]
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """All that another process needs to go on with a share."""
+
+    next: int
+    """The execution to begin with."""
+    tally: Tally
+    """Of those before."""
+    choice: Choice
 
 
 class Engine:
@@ -150,6 +173,8 @@ class Engine:
         self.known = {known.fingerprint: known for known in self.version.known}
         self.tally = Tally()
         self.tracer = Tracer()
+        self.guard: Guard | None = None
+        """Set: each execution is made in a copy of this process first (a tree's)."""
         self.choice = Choice()
         """Of a tree's runs, those that are judged."""
         self._ahead: deque[tuple[Program, bytes]] = deque()
@@ -175,7 +200,9 @@ class Engine:
         self._is_calibrated = True
         spec = self.spec
         executor.calibrate(
-            self.strategy, [draw(spec.scenario, spec.seed, number) for number in range(self.strategy.calibration)]
+            self.strategy,
+            [draw(spec.scenario, spec.seed, number) for number in range(self.strategy.calibration)],
+            self.guard,
         )
 
     def is_over(self, started: float) -> bool:
@@ -215,6 +242,9 @@ class Engine:
             return
         self._advance()
         program = self._program(self.execution)
+        if self.guard is not None and (died := self._death(self.guard, program)) is not None:
+            self._count_death(program, died)
+            return
         seen = executor.run_unseen(program, self.strategy, execution=self.execution)
         self._count(executor, program, executor.backend.flags, seen)
 
@@ -237,6 +267,9 @@ class Engine:
         time.
         """
         jobs = [job for _, job in islice(self._ahead, min(self._reach, self.choice.until_sample()))]
+        if self.guard is not None and self.guard.try_in_copy(lambda: executor.run_jobs(jobs)):
+            self._find_death(self.guard, len(jobs))
+            return
         many = executor.run_jobs(jobs)
         self._reach = min(AHEAD, 2 * many.runs)
         passed = many.runs - 1
@@ -250,6 +283,32 @@ class Engine:
         self._advance()
         program, _ = self._ahead.popleft()
         self._count(executor, program, many.flags, executor.unseen(many.reason))
+
+    def _death(self, guard: Guard, program: Program) -> Execution | None:
+        """The current execution, if the process dies of it."""
+        return guard.run(program, self.strategy, seed=self.spec.seed, execution=self.execution)
+
+    def _find_death(self, guard: Guard, runs: int) -> None:
+        """A copy has not survived the next `runs` of what was made ready: one at a time from here on, and of one alone
+        the step that kills.
+        """
+        self._reach = 1
+        if runs > 1:
+            return
+        self._advance()
+        program, _ = self._ahead.popleft()
+        died = self._death(guard, program)
+        if died is None:
+            self.tally.schedules += 1
+            self.tally.not_alone += 1
+        else:
+            self._count_death(program, died)
+
+    def _count_death(self, program: Program, died: Execution) -> None:
+        self.tally.died += 1
+        self.tally.flagged += 1
+        self.strategy.begin(self.execution)  # for its label
+        self._judge(program, died)
 
     def _count(self, executor: Executor, program: Program, flags: int, seen: Unseen) -> None:
         """Count the current execution, and judge it if its flags, or the counts, say so."""
@@ -308,7 +367,7 @@ class Engine:
         share = self.strategy.repeat_share
         if share is None:
             share = self.spec.repeat_share
-        if self.executor is not None and is_chosen(self.spec.seed, self.execution, share):
+        if self.executor is not None and done.reason != DIED and is_chosen(self.spec.seed, self.execution, share):
             self._repeat(self.executor, program, done)
         return journal
 
@@ -351,9 +410,17 @@ class Engine:
             until = float("inf") if seconds is None else time.monotonic() + SEARCH_SHARE * seconds
             for finding in sorted(self.tally.findings.values(), key=lambda one: (one.known, one.fingerprint)):
                 self._find_schedule(finding, until)
-        self.tally.metrics = dict(self.judge.metrics())
-        self.tally.windows = self.judge.window_counts()
-        return self.tally
+        return self.checkpoint().tally
+
+    def checkpoint(self) -> Checkpoint:
+        """Where the share stands, between two executions."""
+        tally = replace(self.tally, windows=dict(self.tally.windows))
+        tally.add_measures(self.judge.metrics(), self.judge.window_counts())
+        return Checkpoint(self.next, tally, self.choice)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from there, before the first execution."""
+        self.next, self.tally, self.choice = checkpoint.next, checkpoint.tally, checkpoint.choice
 
     def _keep(self, violation: Violation, program: Program, done: Execution, stem: str) -> None:
         findings = self.tally.findings

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
@@ -13,8 +15,12 @@ from stressvmap.runtime.task import Task
 from stressvmap.scenario import Scenario
 from stressvmap.sched.random import RandomStrategy
 from stressvmap.sched.replay import ReplayStrategy
+from stressvmap.stress.guard import Guard
 from stressvmap.stress.subject import DecidedRuntime, Version, make_backend, make_runtime
 from stressvmap.tree.backend import Many, TreeBackend, TreeRuntime
+
+LENGTH: Final = 1000
+"""Points that an execution is taken to have where none can be measured."""
 
 
 @dataclass(slots=True)
@@ -115,15 +121,19 @@ class Executor:
         strategy.check_used_up(done.points)
         return done
 
-    def calibrate(self, strategy: Strategy, programs: Sequence[Program]) -> None:
-        """Tell `strategy` how long the first of `programs` are, if it wants to know."""
-        if strategy.calibration:
-            walk = RandomStrategy(0)
-            lengths = [
-                self.run(program, walk, execution=number).points
-                for number, program in enumerate(programs[: strategy.calibration])
-            ]
-            strategy.calibrate(lengths)
+    def calibrate(self, strategy: Strategy, programs: Sequence[Program], guard: Guard | None = None) -> None:
+        """Tell `strategy` how long the first of `programs` are, if it wants to know. With a guard, those that the
+        process would not survive are left out.
+        """
+        if not strategy.calibration:
+            return
+        walk = RandomStrategy(0)
+        lengths = []
+        for number, program in enumerate(programs[: strategy.calibration]):
+            attempt = partial(self.run_unseen, program, walk, execution=number)
+            if guard is None or not guard.try_in_copy(attempt):
+                lengths.append(attempt().points)
+        strategy.calibrate(lengths or [LENGTH])
 
     def tasks(self) -> Sequence[Task]:
         """The tasks of the running execution."""

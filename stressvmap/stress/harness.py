@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Final
@@ -28,13 +28,15 @@ from stressvmap.result import RunResult
 from stressvmap.sched.portfolio import make_strategy
 from stressvmap.stress import subject
 from stressvmap.stress.allowed_races import read_allowed
-from stressvmap.stress.engine import FINDINGS_MAX, Tally, has_substance, scenario_dict
+from stressvmap.stress.engine import FINDINGS_MAX, Checkpoint, Tally, has_substance, scenario_dict
 from stressvmap.stress.messages import Beat, Failure, Message, Order
-from stressvmap.tree.version import TreeVersion
+from stressvmap.tree.version import TreeVersion, is_tree
 
 POLL_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 10.0
 """How long a worker may take to stop when asked to."""
+REPLACEMENTS_MAX: Final = 2
+"""How many may take the place of one that died or hung; they make copies first, so few are needed."""
 START_SECONDS: Final = 60.0
 """How long a worker may take to make its first step, on a loaded machine."""
 
@@ -62,13 +64,33 @@ class Progress:
 
 
 class _Worker:
-    """One worker process. `last` is its last beat, `changed` when that last differed from the one before."""
+    """One worker process, and those that take its place: a kernel tree's code may end the process, and is then gone on
+    with in another, from the last checkpoint on and in copies first (guard).
+
+    `last` is its last beat, `changed` when that last differed from the one before.
+    """
 
     def __init__(self, spec: RunSpec, folder: Path | None, first: int, stride: int, scratch: Path) -> None:
+        self.order = Order(spec, folder, first, stride, scratch / f"stacks-{first}.txt")
+        self.stacks = self.order.stacks
+        self.errors = scratch / f"stderr-{first}.txt"
+        self.is_controlled = spec.runtime == CONTROLLED
+        self.is_replaceable = self.is_controlled and is_tree(spec.version)
+        self.is_stopping = False
+        self.last: Beat | None = None
+        self.tally: Tally | None = None
+        self.failure: Failure | None = None
+        self.is_over = False
+        self.stuck = ""
+        self.died = ""
+        self.replaced: list[str] = []
+        """How each process ended that another took the place of."""
+        self._born = time.monotonic()
+        self._start()
+
+    def _start(self) -> None:
         ours, theirs = Pipe()
         self.connection: Connection[Order | str, Message] = ours
-        self.stacks = scratch / f"stacks-{first}.txt"
-        self.errors = scratch / f"stderr-{first}.txt"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "stressvmap.stress.child", str(theirs.fileno())],
@@ -80,30 +102,42 @@ class _Worker:
                 env={"MALLOC_ARENA_MAX": "1", **os.environ, "PYTHONPATH": _module_path()},
             )
         theirs.close()
-        self.is_controlled = spec.runtime == CONTROLLED
-        self.last: Beat | None = None
         self.changed = time.monotonic()
-        self.tally: Tally | None = None
-        self.failure: Failure | None = None
-        self.is_over = False
-        self.stuck = ""
-        self.died = ""
-        ours.send(Order(spec, folder, first, stride, self.stacks))
+        self.is_started = False
+        """It has made a step."""
+        ours.send(self.order)
+
+    def _replace(self, how: str) -> bool:
+        """Let another process go on where this one was last known to stand; whether that is of use."""
+        checkpoint = self.order.checkpoint
+        if not self.is_replaceable or self.is_stopping or len(self.replaced) >= REPLACEMENTS_MAX:
+            self.tally = None if checkpoint is None else checkpoint.tally
+            return False
+        self.replaced.append(how)
+        self.connection.close()
+        self.order = replace(self.order, is_guarded=True, spent=time.monotonic() - self._born)
+        self._start()
+        return True
 
     def receive(self) -> None:
         """Take one message, or learn that the process is gone."""
         try:
             message = self.connection.recv()
         except (EOFError, OSError):
-            self.is_over = True
             status = self.process.wait()
             text = self.errors.read_text(errors="replace").strip()
-            self.died = f"a worker process died ({_status(status)})" + (f": {text.splitlines()[-1]}" if text else "")
+            how = f"a worker process died ({_status(status)})" + (f": {text.splitlines()[-1]}" if text else "")
+            if not self._replace(how):
+                self.died = how
+                self.is_over = True
             return
         if isinstance(message, Beat):
+            self.is_started = True
             if self.last is None or (message.execution, message.points) != (self.last.execution, self.last.points):
                 self.changed = time.monotonic()
             self.last = message
+        elif isinstance(message, Checkpoint):
+            self.order.checkpoint = message
         elif isinstance(message, Tally):
             self.tally = message
             self.is_over = True
@@ -113,6 +147,7 @@ class _Worker:
 
     def stop(self) -> None:
         """Ask it to end. One that has ended already may have left its answer in the connection."""
+        self.is_stopping = True
         with suppress(OSError):
             self.connection.send("stop")
 
@@ -128,9 +163,13 @@ class _Worker:
         stacks = self.stacks.read_text(errors="replace") if self.stacks.exists() else ""
         if self.is_controlled:
             where += _innermost(stacks)
-        self.stuck = f"no step in {seconds:.0f} seconds: {where}\n{stacks}".rstrip()
-        self.kill()
-        self.is_over = True
+        how = f"no step in {seconds:.0f} seconds: {where}"
+        self.process.kill()
+        self.process.wait()
+        if not self._replace(how):
+            self.stuck = f"{how}\n{stacks}".rstrip()
+            self.connection.close()
+            self.is_over = True
 
     def kill(self) -> None:
         """End the process at once and reap it."""
@@ -216,7 +255,7 @@ def _watch(
                 worker.receive()
         now = time.monotonic()
         for worker in alive:
-            limit = spec.stall_seconds if worker.last is not None else max(spec.stall_seconds, START_SECONDS)
+            limit = spec.stall_seconds if worker.is_started else max(spec.stall_seconds, START_SECONDS)
             if not worker.is_over and now - worker.changed > limit:
                 worker.kill_stuck(limit)
         wanted = stop() if stop is not None else 0
@@ -276,11 +315,13 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
             result.harness_error = f"{worker.failure.error}\n{worker.failure.trace}".rstrip()
         if worker.tally is not None:
             total.merge(worker.tally)
-        elif worker.stuck:
+            if not worker.tally.died:
+                result.inconclusive += [f"{how}; of its executions none did so again" for how in worker.replaced]
+        if worker.stuck:
             result.inconclusive.append(worker.stuck)
         elif worker.died and not result.is_stopped:
             result.inconclusive.append(worker.died)
-        elif result.is_stopped and worker.failure is None:
+        elif worker.tally is None and result.is_stopped and worker.failure is None:
             result.inconclusive.append("a worker process was ended at once: what it ran is lost")
     result.schedules = total.schedules
     result.judged, result.flagged = total.judged, total.flagged
@@ -301,6 +342,10 @@ def _conclude(result: RunResult, workers: Sequence[_Worker], spec: RunSpec) -> N
         )
     result.coverage = total.coverage.as_dict()
     result.repeated = total.repeated
+    if total.not_alone:
+        result.inconclusive.append(
+            f"{counted(total.not_alone, 'execution')} ended a copy of the process and did not do so again: left out"
+        )
     if total.first_diverged is not None:
         number, what = total.first_diverged
         result.inconclusive.append(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stressvmap.config import RunSpec
 from stressvmap.errors import StressVmapError
-from stressvmap.stress.engine import Tally
+from stressvmap.stress.engine import Checkpoint, Tally
 
 
 @dataclass(slots=True)
@@ -21,6 +21,12 @@ class Order:
     stride: int
     stacks: Path
     """Where to write all stacks when the parent finds this process stuck (SIGUSR1)."""
+    checkpoint: Checkpoint | None = None
+    """Where another process stood that died or hung; None: begin."""
+    is_guarded: bool = False
+    """Such a one did: make each execution in a copy of the process first."""
+    spent: float = 0.0
+    """Seconds of the share's time that are gone."""
 
 
 @dataclass(slots=True)
@@ -50,4 +56,4 @@ class Failure:
     trace: str
 
 
-Message = Beat | Failure | Tally
+Message = Beat | Failure | Checkpoint | Tally

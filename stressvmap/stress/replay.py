@@ -13,11 +13,14 @@ from stressvmap.journal.journal import Journal
 from stressvmap.program import Program
 from stressvmap.runtime.strategy import Schedule, Strategy
 from stressvmap.scenario import Scenario
+from stressvmap.sched.follow import FollowStrategy
 from stressvmap.sched.replay import PrefixStrategy, ReplayStrategy
 from stressvmap.stress import subject
 from stressvmap.stress.execution import Execution, Executor
+from stressvmap.stress.guard import DIED, Guard
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.schedule_file import SavedSchedule
+from stressvmap.tree.version import TreeVersion
 
 RECURS: Final = 1
 DOES_NOT_RECUR: Final = 0
@@ -109,6 +112,8 @@ def replay(
         finally:
             executor.close()
     told = Replayed(saved, name, subject.digest(executor.version))
+    if saved.reason == DIED and then is None:
+        then = FollowStrategy()  # the schedule ends where the process did: one that lives has more to run
     strategy: ReplayStrategy | PrefixStrategy
     if then is None:
         strategy = ReplayStrategy(saved.schedule, executor.tasks)
@@ -116,8 +121,10 @@ def replay(
         strategy = PrefixStrategy(saved.schedule, then, executor.tasks)
         executor.calibrate(strategy, [saved.program])
     try:
-        done = executor.run(saved.program, strategy, seed=saved.seed, execution=saved.execution)
-        strategy.check_used_up(done.points)
+        died = _death(executor, saved, strategy)
+        done = died or executor.run(saved.program, strategy, seed=saved.seed, execution=saved.execution)
+        if died is None:
+            strategy.check_used_up(done.points)
     except ScheduleMismatch as mismatch:
         told.mismatch = mismatch
         return told
@@ -134,6 +141,13 @@ def replay(
         first.setdefault(violation.fingerprint, violation)
     told.violations = list(first.values())
     return told
+
+
+def _death(executor: Executor, saved: SavedSchedule, strategy: Strategy) -> Execution | None:
+    """What it comes to if this process would die of it, which only a kernel tree can bring about."""
+    if not isinstance(executor.version, TreeVersion):
+        return None
+    return Guard(executor).run(saved.program, strategy, seed=saved.seed, execution=saved.execution, is_here=True)
 
 
 def _followed(executor: Executor, program: Program, steps: int, then: str) -> Followed:

@@ -47,15 +47,16 @@ from typing import Final
 
 from stressvmap.checks.base import Violation
 from stressvmap.errors import HarnessError, PatchError
-from stressvmap.program import PAUSE
+from stressvmap.program import PAUSE, Program
 from stressvmap.quantity import counted
 from stressvmap.runtime.runtime import STEPS_MAX
 from stressvmap.runtime.strategy import Strategy
 from stressvmap.sched.follow import FollowStrategy, Leg, LegRecorder
-from stressvmap.sched.replay import PrefixStrategy
+from stressvmap.sched.replay import PrefixStrategy, ReplayStrategy
 from stressvmap.stress import subject
 from stressvmap.stress import variant as change
 from stressvmap.stress.execution import Execution, Executor
+from stressvmap.stress.guard import DIED, Guard
 from stressvmap.stress.judge import Judge
 from stressvmap.stress.replay import saved_from
 from stressvmap.stress.schedule_file import SavedSchedule
@@ -214,7 +215,10 @@ class Shrinker:
     def _confirm(self, saved: SavedSchedule) -> None:
         """What is handed over replays to the letter; a run that does not is a bug of ours."""
         executor = Executor(self.version, saved.scenario)
-        done = executor.replay(saved.program, saved.schedule, seed=saved.seed, execution=saved.execution)
+        strategy = ReplayStrategy(saved.schedule, executor.tasks)
+        done = self._execute(saved.program, strategy, executor)
+        if done.reason != DIED:
+            strategy.check_used_up(done.points)
         executor.close()
         if done.journal.digest() != saved.journal_digest:
             raise HarnessError("the shrunk schedule does not give its journal again")
@@ -275,7 +279,7 @@ class Shrinker:
             strategy = FollowStrategy(candidate.legs, executor.position, candidate.draws)
         recorder = LegRecorder(strategy, executor.position)
         try:
-            done = executor.run(candidate.program, recorder, seed=self.saved.seed, execution=self.saved.execution)
+            done = self._execute(candidate.program, recorder)
         except PatchError:
             if self.result.tries == 1:
                 raise  # it is the schedule itself that the patch fails on
@@ -284,6 +288,16 @@ class Shrinker:
             return None
         violation = self._violation(done)
         return None if violation is None else self._shown(candidate, done, recorder, violation)
+
+    def _execute(self, program: Program, strategy: Strategy, executor: Executor | None = None) -> Execution:
+        """Run it; if the violation is that the process dies, in a copy first."""
+        executor = executor or self.executor
+        seed, execution = self.saved.seed, self.saved.execution
+        if self.saved.reason == DIED:
+            died = Guard(executor).run(program, strategy, seed=seed, execution=execution, is_here=True)
+            if died is not None:
+                return died
+        return executor.run(program, strategy, seed=seed, execution=execution)
 
     def _violation(self, done: Execution) -> Violation | None:
         for violation in self._judge.execution(done.journal).violations:

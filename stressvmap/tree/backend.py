@@ -251,6 +251,16 @@ class Many:
     """Of those before the last."""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A task of a run that was given up."""
+
+    task: int
+    cpu: int
+    place: str
+    """Function and line, as a journal has them."""
+
+
 _STRATEGY: Final = struct.Struct("=QQ").pack
 
 
@@ -328,6 +338,17 @@ class TreeBackend:
         """Run it; why it stopped (runtime's reasons)."""
         self.reason = self.runtime.run()
         return self.reason
+
+    def limit(self, points: int) -> None:
+        """Give up the runs to come after so many points, whatever the scenario says."""
+        self.library.set_steps_max(points)
+
+    def standing(self) -> list[Standing]:
+        """Of a run that was given up: the tasks that could go on, and where; the one that ran last comes first."""
+        views = {view.id: view for view in self.library.tasks()}
+        last = self.library.current()
+        ids = sorted(self.library.enabled(), key=lambda id: (id != last, id))
+        return [Standing(id, views[id].cpu, self.decoder.function(views[id].pc)) for id in ids]
 
     @property
     def flags(self) -> int:

@@ -269,7 +269,7 @@ def test_a_check_that_was_asked_for_and_cannot_run_is_told() -> None:
     tally = Tally(
         operations=1, metrics={"unmap_aliases_calls": 1, "flush_calls": 1}, not_run={"data-race": "no access"}
     )
-    worker = SimpleNamespace(failure=None, tally=tally, stuck="", died="")
+    worker = SimpleNamespace(failure=None, tally=tally, stuck="", died="", replaced=[])
     result = RunResult("stress", "v6.5", "", CONTROLLED, "random", seed=1, scenario={})
     harness._conclude(result, cast("list[harness._Worker]", [worker]), spec_of(checks=("data-race", "leak")))
     assert result.inconclusive == ["check data-race was asked for and could not run: no access"]
