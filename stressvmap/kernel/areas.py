@@ -261,7 +261,7 @@ class VmapTree:
                 break
             spare = get_spare()
             if spare is None:
-                self.machine.WARN_ON(True, "no memory to split a hole")
+                self.machine.WARN_ON(True, "WARN_ON(ret)")  # adjust_va_to_fit_type has no memory for the split
                 return window_end
             if self._is_locked():
                 break  # the hole is what it was; who lets others into the tree has to look again

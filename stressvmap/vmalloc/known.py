@@ -123,7 +123,7 @@ WRONG_QUEUE: Final = (
 
 SPLIT_WITHOUT_MEMORY: Final = tuple(
     Known(
-        f"kernel-bug | {call} | WARN_ON | no memory to split a hole | holding free_vmap_area_lock",
+        f"kernel-bug | {call} | WARN_ON | WARN_ON(ret) | holding free_vmap_area_lock",
         RARE,
         "docs/findings/split-without-memory.md",
         "an allocation that fails twice is reported by a WARN_ON",

@@ -39,12 +39,12 @@ test prints, in the commit that causes it, and say so in its message. They are t
 
 GOLDEN_BY_STRATEGY = {
     "random": "3828e7e7ce60ef6982762450901af4547c6157aa12f481fdbb9fcade2f507fc1",
-    "sticky": "e3a79db037792cec4b80aeeb6f359a4ef8cc37035c04c3141aef1027bc48314a",
-    "pct:3": "4f752d7cccc41fe858bbc279e8f97d3627715605ba14d7c1a35e8abe8ff9bb45",
-    "switch-points": "3a2df11d25c4a4a5a027ad13623768bc8ce0e968d61d492905040b52a2097efb",
+    "sticky": "ac858a0285e5eaf1189784f18f75de5c2633d42ca32b5ff79828d69bac19f21a",
+    "pct:3": "7a2b9ec75f02e607828ee4de3b0313bbd23aa398b9ccf9dbbca767e21717da70",
+    "switch-points": "e93b564b68b71b75abaafc7aa468d094d6e0aaa44daa2dd85e09f25ebb8d3b62",
     "pos": "23ce6472a57d410a62f887e405382ee4d3695fcf904b0bebad33b291eebcb439",
     "surw": "a6837e0a431719e04c130e085530b1116ee5248ddfae49ecfc30366718a1922a",
-    "round-robin": "c37dd5d6a707fe279cbe4c897b09c5fd12d9e8d66f88d872b98936a2c3641776",
+    "round-robin": "fdf4c6749bf84d049c78038dbef4cf3d6d11771eedf3facff1cbdb4245996573",
 }
 """SHA-256 of the digests of one execution of each workload on v6.5. Likewise."""
 
