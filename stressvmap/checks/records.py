@@ -329,7 +329,7 @@ class ObjectState:
         self.free_call = ""
         """Entry point in which it was freed."""
         self.queued_at = NOWHERE
-        """Number of its KFREE_RCU."""
+        """Number of its KFREE_RCU, or of the RCU_WAIT of the call_rcu that frees it."""
         self.queued_event: Event | None = None
         self.fields: dict[int | str, int] = {}
         """Last written values."""

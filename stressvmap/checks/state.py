@@ -85,6 +85,7 @@ class State(World):
             table[ev.OBJECT_ALLOC] = self.on_object_alloc
             table[ev.OBJECT_FREE] = self.on_object_free
             table[ev.KFREE_RCU] = self.on_kfree_rcu
+            table[ev.RCU_WAIT] = self.on_rcu_wait
             table[ev.XA_LOAD] = self.on_xa_load
             table[ev.XA_STORE] = self.on_xa_store
             table[ev.LIST_ADD] = self.on_list_add
@@ -482,7 +483,13 @@ class State(World):
             del self.dead[next(iter(self.dead))]
 
     def on_kfree_rcu(self, number: int, event: Event) -> None:
-        target = self.objects.get(event[4])
+        self._queued(event[4], number, event)
+
+    def on_rcu_wait(self, number: int, event: Event) -> None:
+        self._queued(event[6], number, event)
+
+    def _queued(self, object_id: int, number: int, event: Event) -> None:
+        target = self.objects.get(object_id)
         if target is not None:
             target.queued_at = number
             target.queued_event = event

@@ -16,6 +16,7 @@ from stressvmap.journal.events import (
     LIST_DEL,
     OBJECT_ALLOC,
     OBJECT_FREE,
+    RCU_WAIT,
     WRITE,
     WRITE_ONCE,
     Event,
@@ -72,7 +73,9 @@ class UseAfterFree(StateCheck):
             steps.append(self.call_begins(task.calls[0]))
         if target is not None:
             steps.append(self.step(target.alloc_at, target.alloc_event, f"allocates {name}"))
-            steps.append(self.step(target.queued_at, target.queued_event, f"hands {name} to kfree_rcu"))
+            steps.append(
+                self.step(target.queued_at, target.queued_event, f"hands {name} to {_hand_over(target.queued_event)}")
+            )
             steps.append(self.step(target.free_at, freed, f"frees {name} ({target.free_call}): it {where_to}"))
         is_linked = target is not None and (
             _was_linked(state.journal.events, event[4], target.free_at)
@@ -89,6 +92,10 @@ class UseAfterFree(StateCheck):
             "should have been: no access once it is freed (RCU keeps a vmap_block for readers, never its vmap_area)",
             notes=self.origins(event[4]),
         )
+
+
+def _hand_over(event: Event | None) -> str:
+    return "call_rcu" if event is not None and event[0] == RCU_WAIT else "kfree_rcu"
 
 
 def _was_linked(events: Sequence[Event], victim: int, freed_at: int) -> bool:

@@ -16,6 +16,7 @@ from stressvmap.cli import options as opt
 from stressvmap.cli import run_folder
 from stressvmap.cli.interrupt import Interrupt
 from stressvmap.cli.output import complain, log_to, print_lines, print_object, start_log
+from stressvmap.cli.prepare import prepare
 from stressvmap.cli.replay import StallSeconds
 from stressvmap.errors import ConfigError
 from stressvmap.program import Program
@@ -139,6 +140,7 @@ def explore(
         checks=tuple(check or ()),
     )
     spec.validate()
+    prepare(spec.version, spec.scenario, is_quiet=quiet)
     return _explore(spec, seconds, schedules, jobs, state, out, stall_seconds, is_json=json, is_quiet=quiet)
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from stressvmap.cli import run_folder
 from stressvmap.cli.options import Json, Out, Quiet, Verbose
 from stressvmap.cli.output import complain, log_to, print_lines, print_object, start_log
+from stressvmap.cli.prepare import prepare
 from stressvmap.errors import ConfigError
 from stressvmap.journal.store import write
 from stressvmap.quantity import counted
@@ -84,6 +85,7 @@ def replay(
     then: Strategy | None = None
     if prefix:
         then = FollowStrategy() if strategy is None else make_strategy(strategy, saved.seed)
+    prepare(version or saved.version, saved.scenario, is_quiet=quiet)
     told = _run(saved, subject.absolute(version, Path.cwd()) if version else "", then, stall_seconds, json)
     data = _object(told, schedule)
     if out is not None:

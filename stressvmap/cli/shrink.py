@@ -17,6 +17,7 @@ from rich.text import Text
 from stressvmap.cli.interrupt import Interrupt
 from stressvmap.cli.options import Json, Quiet, Verbose
 from stressvmap.cli.output import complain, print_lines, print_object, start_log
+from stressvmap.cli.prepare import prepare
 from stressvmap.cli.replay import StallSeconds
 from stressvmap.errors import STOPPED_STATUS, ConfigError
 from stressvmap.quantity import counted
@@ -63,6 +64,7 @@ def shrink(
     target = output or schedule.with_name(schedule.name.removesuffix(".json") + SUFFIX)
     if target.exists() and target.samefile(schedule):
         raise ConfigError(f"--output {target}: is the file to shrink, which is not to be lost")
+    prepare(saved.version, saved.scenario, is_quiet=quiet)
     progress = _Progress(target, is_quiet=quiet)
 
     def give_up(where: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +12,9 @@ from stressvmap.cli.options import Json, Quiet, Verbose
 from stressvmap.cli.output import print_object, print_raw, start_log
 from stressvmap.known import Known
 from stressvmap.result import SCHEMA
-from stressvmap.vmalloc.base import Vmalloc
-from stressvmap.vmalloc.versions import BUILT_IN, digest, load
+from stressvmap.stress import subject
+from stressvmap.tree.version import TreeVersion
+from stressvmap.vmalloc.versions import BUILT_IN
 from stressvmap.vmalloc.versions import show as show_source
 
 COMMAND = "versions"
@@ -36,11 +38,13 @@ def versions(
         stressvmap versions --show rfc-3of3
     Example: what your patch comes to
         stressvmap versions --show ./my_patch.py:MyPatch
+    Example: a kernel tree's mm/vmalloc.c with a patch applied, as it is compiled
+        stressvmap versions --show 'tree:~/linux?patch=my.patch'
     """
     start_log(verbose, is_quiet=quiet)
     if show is not None:
-        version = load(show)
-        source = show_source(version)
+        version = subject.load(show)
+        source = version.source if isinstance(version, TreeVersion) else show_source(version)
         if json:
             print_object(_object([version]) | {"source": source})
         else:
@@ -61,10 +65,14 @@ def _lines() -> list[str]:
             lines.append(
                 f"    known: {known.check} {known.fingerprint} ({known.frequency}): {known.title}; {known.reference}"
             )
-    return [*lines, "", "and ./path/to/file.py:ClassName for a patch of your own"]
+    return [
+        *lines,
+        "",
+        "and ./path/to/file.py:ClassName for a patch of your own, or tree:PATH for a kernel tree's own C",
+    ]
 
 
-def _object(chosen: list[type[Vmalloc]]) -> dict[str, Any]:
+def _object(chosen: Sequence[subject.Version]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "command": COMMAND,
@@ -72,8 +80,8 @@ def _object(chosen: list[type[Vmalloc]]) -> dict[str, Any]:
         "versions": [
             {
                 "name": version.NAME,
-                "title": version.TITLE,
-                "digest": digest(version),
+                "title": version.title if isinstance(version, TreeVersion) else version.TITLE,
+                "digest": subject.digest(version),
                 "known": [_known(known) for known in version.known],
             }
             for version in chosen

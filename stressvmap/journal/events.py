@@ -70,7 +70,7 @@ SLOT_TAKE: Final = 37  # ... and another task takes it (an ordering edge)
 IPI_SEND: Final = 38  # a=flush number c=CPU
 PREEMPT: Final = 39  # a=new preempt count
 # synchronize_rcu and call_rcu (kfree_rcu has its own kind). a=number of the wait  b=which
-RCU_WAIT: Final = 40  # for the readers that are inside now
+RCU_WAIT: Final = 40  # for the readers that are inside now; c=object that a call_rcu is about, or 0
 RCU_WAIT_OVER: Final = 41  # they have left, and what waited goes on in this task
 WORK_FLUSHED: Final = 42  # b=work name: flush_work returns, the work is neither queued nor running
 RELEASE: Final = 43  # a=object b=field: the task's next store there publishes what it did (smp_store_release)

@@ -130,6 +130,8 @@ class Wording:
 
     def _memory(self, event: Event) -> str:
         kind, symbols = event[0], self.symbols
+        if kind == ev.RCU_WAIT:
+            return f"call_rcu({symbols.object(event[6])})" if event[6] else ""
         name = symbols.object(event[4])
         if kind == ev.KFREE_RCU:
             return f"kfree_rcu({name})"
@@ -181,7 +183,7 @@ _LOCKS: Final = frozenset({ev.LOCK, ev.UNLOCK, ev.LOCK_WAIT, ev.TRYLOCK_FAILED, 
 _LISTS: Final = frozenset({ev.LIST_ADD, ev.LIST_DEL, ev.LIST_CORRUPT})
 _TREES: Final = frozenset({ev.TREE_INSERT, ev.TREE_ERASE, ev.TREE_FIND})
 _XARRAYS: Final = frozenset({ev.XA_LOAD, ev.XA_STORE, ev.XA_ERASE})
-_MEMORY: Final = frozenset({ev.KFREE_RCU, ev.OBJECT_FREE, ev.OBJECT_ALLOC, ev.ALLOC_FAILED})
+_MEMORY: Final = frozenset({ev.KFREE_RCU, ev.RCU_WAIT, ev.OBJECT_FREE, ev.OBJECT_ALLOC, ev.ALLOC_FAILED})
 _PLAIN: Final = {
     ev.API_END: "returns",
     ev.RCU_READ_LOCK: "rcu_read_lock()",

@@ -25,7 +25,7 @@ from stressvmap.tree.compiler import Compiler, Complaint
 from stressvmap.tree.headers import Resolved, resolve
 from stressvmap.tree.options import BuildOptions
 from stressvmap.tree.patches import Patched
-from stressvmap.tree.sources import C_FILES, PREFIX, Sources, read_sources, split_revision
+from stressvmap.tree.sources import C_FILES, PREFIX, Sources, read_sources
 
 _LISTED_MAX: Final = 5
 _NAME_MAX: Final = 80
@@ -48,11 +48,6 @@ class TreeSpec:
         if not path.strip():
             raise ConfigError(f"{text!r}: names no kernel tree, as {PREFIX}~/linux does")
         return cls(path, tuple(patches), (options or BuildOptions()).resolved())
-
-    def absolute(self, folder: Path) -> str:
-        """The text that names the same tree from anywhere; a relative path is meant from `folder`."""
-        location, revision = split_revision(self.path)
-        return f"{PREFIX}{(folder / location).resolve()}" + (f"@{revision}" if revision is not None else "")
 
 
 @dataclass(frozen=True, slots=True)

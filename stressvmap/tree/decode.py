@@ -233,6 +233,8 @@ class Decoder:
                 add((kind, task, cpu, where, self.id_at(a), b, self.id_at(c)))
             elif kind in OBJECTS:
                 add(self._about_object(kind, task, cpu, where, a, text(b), c))
+            elif kind == ev.RCU_WAIT:
+                add((kind, task, cpu, where, a, text(b), self.id_at(c)))
             elif kind == ev.ATOMIC:
                 add(self._atomic(task, cpu, where, a, text(b), c))
             elif kind in ev.B_IS_SYMBOL:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -37,6 +37,7 @@ _PATHS: Final = frozenset({PATCH, KNOWN, RACES})
 _EXAMPLES: Final = "patch=FILE, points=all|marked, cc=gcc|clang, known=FILE, races=FILE"
 _CHOICES: Final = {POINTS: (ALL, MARKED), COMPILER: ("gcc", "clang")}
 
+_VMALLOC: Final = "mm/vmalloc.c"
 PAGE_SHIFT: Final = 12
 LARGEST_EXPONENT: Final = 13
 """lazy_max_pages() is 32 MiB (2^25 bytes) of pages for each bit of the number of CPUs online: 2^13 with 4 KiB pages."""
@@ -122,15 +123,29 @@ class TreeVersion:
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def title(self) -> str:
+        """What it is, in a line."""
+        patches = "".join(f", {path}" for path in self.spec.patches)
+        return f"mm/vmalloc.c of Linux {self._planned.sources.release}: {self._planned.sources.origin}{patches}"
+
+    @property
+    def source(self) -> str:
+        """mm/vmalloc.c as it is compiled, patches applied."""
+        return self._planned.patched.files[_VMALLOC].decode("utf-8", "replace")
+
+    @property
     def _planned(self) -> Plan:
         """Of a build with the sizes that are usual: what is the same for all."""
         if self._plan is None:
             self._plan = plan(self.spec)
         return self._plan
 
-    def built_for(self, scenario: Scenario) -> tuple[BuiltTree, int, int]:
+    def built_for(
+        self, scenario: Scenario, say: Callable[[str], None] = lambda line: None
+    ) -> tuple[BuiltTree, int, int]:
         """The library for a scenario's geometry, its PAGE_SHIFT, and by how much vmap_lazy_nr is to be raised at boot
-        so that the drain begins where the scenario says. Raises ConfigError if it does not build.
+        so that the drain begins where the scenario says; `say` is told of what takes long. Raises ConfigError if it
+        does not build.
         """
         shift, bias = page_shift_of(scenario)
         options = replace(
@@ -141,7 +156,7 @@ class TreeVersion:
             cpus=scenario.possible_cpus()[-1] + 1,
         )
         if options not in self._built:
-            self._built[options] = build(replace(self.spec, options=options))
+            self._built[options] = build(replace(self.spec, options=options), say)
         return self._built[options], shift, bias
 
 

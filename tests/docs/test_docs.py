@@ -38,7 +38,9 @@ from stressvmap.scenario import WINDOWS, WORKLOADS
 from stressvmap.stress import subject
 from stressvmap.stress.replay import replay
 from stressvmap.stress.schedule_file import read_schedule
+from stressvmap.tree.version import is_tree
 from stressvmap.vmalloc import versions
+from tests.tree.kernel_sources import archive
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 DOCS: Final = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.is_file()]
@@ -330,10 +332,32 @@ if __name__ == "__main__":
     write_quotes()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs/findings").glob("*.json")), ids=lambda path: path.stem)
+FINDINGS = sorted((ROOT / "docs/findings").glob("*.json"))
+
+
+def is_of_a_tree(path: Path) -> bool:
+    return is_tree(read_schedule(path).version)
+
+
+@pytest.mark.parametrize("path", [path for path in FINDINGS if not is_of_a_tree(path)], ids=lambda path: path.stem)
 def test_the_schedule_of_a_finding_shows_it(path: Path) -> None:
-    saved = read_schedule(path)
-    told = replay(saved)
+    _require_shown(path, "")
+
+
+@pytest.mark.trees
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("path", [path for path in FINDINGS if is_of_a_tree(path)], ids=lambda path: path.stem)
+def test_the_schedule_of_a_finding_on_a_tree_shows_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = re.fullmatch(r"tree:linux-source-([\d.]+)\.tar\.xz", read_schedule(path).version)
+    assert found is not None
+    version = f"tree:{archive(found[1], monkeypatch)}"
+    if f", {subject.load(version).NAME}\n" not in path.with_suffix(".md").read_text(encoding="utf-8"):
+        pytest.skip("the story tells lines of another point release")
+    _require_shown(path, version)
+
+
+def _require_shown(path: Path, version: str) -> None:
+    told = replay(read_schedule(path), version=version)
     assert told.journal is not None
     assert told.violation is not None
     assert "\n".join(columns(told.journal, told.violation)) in path.with_suffix(".md").read_text(encoding="utf-8")

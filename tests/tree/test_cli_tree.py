@@ -162,3 +162,17 @@ def test_the_doctor_names_what_is_missing_and_what_mends_it(
 def test_help_teaches_by_an_example(command: list[str], capsys: Capture) -> None:
     assert main(["tree", *command, "--help"]) == 0
     assert " ".join(["stressvmap", "tree", *command]) in capsys.readouterr().out
+
+
+@needs_patch
+def test_a_tree_is_shown_as_it_is_compiled(tmp_path: Path, capsys: Capture) -> None:
+    patch = make_patch(tmp_path / "my.patch", "static int vmap_lazy_nr = 1;", "static int vmap_lazy_nr = 2;")
+    version = f"tree:{make_tree(tmp_path / 'linux')}?patch={patch}"
+    assert main(["versions", "--show", version]) == 0
+    assert capsys.readouterr().out == TREE["mm/vmalloc.c"].replace(
+        "static int vmap_lazy_nr = 1;", "static int vmap_lazy_nr = 2;"
+    )
+    assert main(["versions", "--show", version, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["versions"]
+    assert told["name"] == "tree-6.1.7+my"
+    assert told["title"] == f"mm/vmalloc.c of Linux 6.1.7: {tmp_path}/linux, {patch}"

@@ -134,11 +134,11 @@ void sv_kfree_rcu(void *victim)
 	after_readers(&(struct callback){ .what = FREE_OBJECT, .object = victim });
 }
 
-static uint64_t begin_wait(const char *what)
+static uint64_t begin_wait(const char *what, const void *about)
 {
 	uint64_t number = (uint64_t)sv_current->id << 20 | ++sv_current->allocations;
 
-	sv_record(SV_RCU_WAIT, number, sv_string(what), 0);
+	sv_record(SV_RCU_WAIT, number, sv_string(what), (uint64_t)about);
 	return number;
 }
 
@@ -147,7 +147,7 @@ void sv_call_rcu(struct rcu_head *head, void (*function)(struct rcu_head *head))
 	struct callback callback = { .what = CALL, .object = head, .function = function };
 
 	SV_SITE();
-	callback.number = begin_wait("call_rcu");
+	callback.number = begin_wait("call_rcu", head);
 	after_readers(&callback);
 }
 
@@ -160,7 +160,7 @@ void sv_synchronize_rcu(void)
 	SV_SITE();
 	sv_might_sleep("synchronize_rcu");
 	sv_point(SV_RCU_READ_LOCK, 0, sv_string("synchronize_rcu"));
-	callback.number = begin_wait("synchronize_rcu");
+	callback.number = begin_wait("synchronize_rcu", NULL);
 	after_readers(&callback);
 	task->blocked_object = 0;
 	task->blocked_class = sv_string("synchronize_rcu");
