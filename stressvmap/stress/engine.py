@@ -267,7 +267,7 @@ class Engine:
         time.
         """
         jobs = [job for _, job in islice(self._ahead, min(self._reach, self.choice.until_sample()))]
-        if self.guard is not None and self.guard.try_in_copy(lambda: executor.run_jobs(jobs)):
+        if self.guard is not None and self.guard.try_in_copy(lambda: executor.run_jobs(jobs), executions=len(jobs)):
             self._find_death(self.guard, len(jobs))
             return
         many = executor.run_jobs(jobs)

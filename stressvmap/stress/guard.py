@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 DIED: Final = "died"
 """Why such an execution ended."""
-CPU_SECONDS: Final = 10
-"""What no copy needs: it is ended when it has used so much processor time, which no load on the machine makes more."""
+CPU_SECONDS: Final = 30.0
+CPU_SECONDS_A_POINT: Final = 1e-4
+"""A copy that has used so much processor time, which no load on the machine makes more, is taken to hang."""
 LOOK_SECONDS: Final = 0.25
 ASLEEP_LOOKS: Final = 12
 """A copy that has no answer, and is found asleep so many times in a row, is taken to hang."""
@@ -58,12 +59,14 @@ class Outcome(Generic[T]):
     """What it found, if it ended well and raised nothing."""
 
 
-def in_copy(act: Callable[[], T]) -> Outcome[T]:
-    """Do it in a copy of this process, and nothing here. What it returns is pickled; what it raises is dropped."""
+def in_copy(act: Callable[[], T], points: int = 0) -> Outcome[T]:
+    """Do it in a copy of this process, and nothing here. What it returns is pickled; what it raises is dropped. `points`:
+    scheduling points that it makes at most.
+    """
     ours, theirs = os.pipe()
     process = os.fork()
     if process == 0:
-        _be_the_copy(act, theirs)
+        _be_the_copy(act, theirs, CPU_SECONDS + CPU_SECONDS_A_POINT * points)
     os.close(theirs)
     try:
         answer, is_silent = _read(ours, process)
@@ -77,7 +80,7 @@ def in_copy(act: Callable[[], T]) -> Outcome[T]:
     if is_silent:
         return Outcome("it sleeps for ever")
     if os.WIFSIGNALED(status):
-        return Outcome(signal.Signals(os.WTERMSIG(status)).name)
+        return Outcome(_signal(os.WTERMSIG(status)))
     return Outcome(f"exit status {os.WEXITSTATUS(status)}")
 
 
@@ -85,22 +88,34 @@ _WELL: Final = b"that was all"
 """An exit status of 0 says nothing: the code under test may have called exit()."""
 
 
-def _be_the_copy(act: Callable[[], Any], answers: int) -> None:
+def _be_the_copy(act: Callable[[], Any], answers: int, cpu_seconds: float) -> None:
     try:
-        faulthandler.disable()
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1)
-        os.dup2(silence, 2)
-        value = None
+        told = pickle.dumps(None)
         with suppress(BaseException):  # what it raises, it raises in the original as well
-            value = act()
-        answer = memoryview(pickle.dumps(value) + _WELL)
+            faulthandler.disable()
+            _limit(resource.RLIMIT_CPU, int(cpu_seconds))
+            _limit(resource.RLIMIT_CORE, 0)
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1)
+            os.dup2(silence, 2)
+            told = pickle.dumps(act())
+        answer = memoryview(told + _WELL)
         while answer:
             answer = answer[os.write(answers, answer) :]
     finally:
         os._exit(1)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of the many for real time
+        return f"signal {number}"
+
+
+def _limit(what: int, most: int) -> None:
+    hard = resource.getrlimit(what)[1]
+    resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _read(answers: int, process: int) -> tuple[bytes, bool]:
@@ -169,11 +184,14 @@ class Guard:
             done = self.executor.run(program, strategy, seed=seed, execution=execution)
             return done, self.backend.standing()
 
+        told: tuple[Execution, list[Standing]] | None
         if is_here:
-            told: tuple[Execution, list[Standing]] | None = until_then()
-            self.backend.limit(self.executor.scenario.steps_max)
+            try:
+                told = until_then()
+            finally:
+                self.backend.limit(self.executor.scenario.steps_max)
         else:
-            told = in_copy(until_then).value
+            told = in_copy(until_then, death.limit).value
         return None if told is None else self._with_death(*told, death, program)
 
     def _death(self, probe: Callable[[], object]) -> Death | None:
@@ -191,7 +209,7 @@ class Guard:
                 survived = limit
         return Death(survived, how)
 
-    def try_in_copy(self, attempt: Callable[[], object], limit: int | None = None) -> str:
+    def try_in_copy(self, attempt: Callable[[], object], limit: int | None = None, executions: int = 1) -> str:
         """How a copy ends that makes `attempt`, its executions given up after `limit` points; "": well."""
 
         def act() -> None:
@@ -201,7 +219,8 @@ class Guard:
                 attempt()
 
         self.copies += 1
-        return in_copy(act).how
+        most = self.executor.scenario.steps_max if limit is None else limit
+        return in_copy(act, _TWICE * executions * most).how
 
     def _with_death(self, done: Execution, standing: list[Standing], death: Death, program: Program) -> Execution:
         """An execution that was given up where it dies: with the event that says so, and the step in its schedule."""

@@ -12,7 +12,7 @@ import pytest
 from stressvmap.config import RunSpec
 from stressvmap.result import Finding, RunResult
 from stressvmap.scenario import Scenario
-from stressvmap.stress import harness
+from stressvmap.stress import guard, harness
 from stressvmap.stress.guard import DIED, in_copy
 from stressvmap.stress.harness import Progress
 from stressvmap.stress.replay import replay
@@ -67,6 +67,17 @@ def test_how_a_copy_ends_is_told(act: Callable[[], object], how: str) -> None:
 
 def test_what_a_copy_raises_is_no_death_for_it_is_raised_here_as_well() -> None:
     assert in_copy(lambda: 1 // 0).how == ""
+
+
+def test_a_copy_that_spins_is_ended_by_its_processor_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "CPU_SECONDS", 1.0)
+
+    def spin() -> None:
+        while True:
+            pass
+
+    assert in_copy(spin).how == "SIGXCPU"
+    assert in_copy(spin, points=10_000).how == "SIGXCPU"
 
 
 def test_a_copy_that_takes_its_time_over_much_is_waited_for() -> None:
