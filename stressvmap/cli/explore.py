@@ -16,8 +16,8 @@ from stressvmap.cli import options as opt
 from stressvmap.cli import run_folder
 from stressvmap.cli.interrupt import Interrupt
 from stressvmap.cli.output import complain, log_to, print_lines, print_object, start_log
-from stressvmap.cli.prepare import prepare
 from stressvmap.cli.replay import StallSeconds
+from stressvmap.cli.trees import outlive, prepare
 from stressvmap.errors import ConfigError
 from stressvmap.program import Program
 from stressvmap.quantity import counted
@@ -32,6 +32,7 @@ from stressvmap.stress.schedule_file import SavedSchedule, write_schedule
 from stressvmap.stress.small_program import program_from_file, program_from_text, without_pauses
 from stressvmap.stress.watchdog import Watchdog
 from stressvmap.stress.workloads import draw
+from stressvmap.tree.version import is_tree
 
 COMMAND: Final = "explore"
 MACHINE: Final = Scenario(cpus=1, window_blocks=8, migration_rate=0.0, fault_rate=0.0, witness=False)
@@ -141,7 +142,25 @@ def explore(
     )
     spec.validate()
     prepare(spec.version, spec.scenario, is_quiet=quiet)
-    return _explore(spec, seconds, schedules, jobs, state, out, stall_seconds, is_json=json, is_quiet=quiet)
+
+    def run() -> int:
+        return _explore(spec, seconds, schedules, jobs, state, out, stall_seconds, is_json=json, is_quiet=quiet)
+
+    if not is_tree(spec.version):
+        return run()
+    ended = outlive(run, STALLED_STATUS)
+    if isinstance(ended, int):
+        return ended
+    where = f"the code under test ended the process ({ended}); `stressvmap stress` tells by which schedule"
+    _give_up(where, is_json=json)
+    return STALLED_STATUS
+
+
+def _give_up(where: str, *, is_json: bool) -> None:
+    complain(where)
+    if is_json:
+        told = {"schema": SCHEMA, "command": COMMAND, "verdict": INCONCLUSIVE, "exit_status": STALLED_STATUS}
+        print_object({**told, "inconclusive": [where]})
 
 
 def _program(ops: str | None, path: Path | None, workload: str | None) -> tuple[Program | None, SavedSchedule | None]:
@@ -180,10 +199,8 @@ def _explore(
     log_to(folder)
 
     def give_up(where: str) -> None:
-        complain(where)
-        if is_json:
-            told = {"schema": SCHEMA, "command": COMMAND, "verdict": INCONCLUSIVE, "exit_status": STALLED_STATUS}
-            print_object({**told, "inconclusive": [where]})
+        _give_up(where, is_json=is_json)
+        sys.stdout.flush()
         os._exit(STALLED_STATUS)
 
     shown = _Shown(is_quiet=is_quiet or is_json)

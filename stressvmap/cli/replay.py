@@ -17,7 +17,7 @@ from rich.text import Text
 from stressvmap.cli import run_folder
 from stressvmap.cli.options import Json, Out, Quiet, Verbose
 from stressvmap.cli.output import complain, log_to, print_lines, print_object, start_log
-from stressvmap.cli.prepare import prepare
+from stressvmap.cli.trees import prepare
 from stressvmap.errors import ConfigError
 from stressvmap.journal.store import write
 from stressvmap.quantity import counted

@@ -17,8 +17,8 @@ from rich.text import Text
 from stressvmap.cli.interrupt import Interrupt
 from stressvmap.cli.options import Json, Quiet, Verbose
 from stressvmap.cli.output import complain, print_lines, print_object, start_log
-from stressvmap.cli.prepare import prepare
 from stressvmap.cli.replay import StallSeconds
+from stressvmap.cli.trees import prepare
 from stressvmap.errors import STOPPED_STATUS, ConfigError
 from stressvmap.quantity import counted
 from stressvmap.result import INCONCLUSIVE, SCHEMA, VIOLATED

@@ -15,7 +15,7 @@ from stressvmap.cli import run_folder
 from stressvmap.cli.config_file import StressConfig, read_stress_file, with_options
 from stressvmap.cli.interrupt import Interrupt
 from stressvmap.cli.output import TRACEBACK_FILE, log_to, print_lines, print_object, start_log
-from stressvmap.cli.prepare import prepare
+from stressvmap.cli.trees import prepare
 from stressvmap.config import RunSpec
 from stressvmap.errors import ConfigError
 from stressvmap.report.live import View, view_for

@@ -60,8 +60,8 @@ class Outcome(Generic[T]):
 
 
 def in_copy(act: Callable[[], T], points: int = 0) -> Outcome[T]:
-    """Do it in a copy of this process, and nothing here. What it returns is pickled; what it raises is dropped. `points`:
-    scheduling points that it makes at most.
+    """Do it in a copy of this process, and nothing here. What it returns is pickled; what it raises is dropped.
+    `points`: scheduling points that it makes at most.
     """
     ours, theirs = os.pipe()
     process = os.fork()
@@ -80,7 +80,7 @@ def in_copy(act: Callable[[], T], points: int = 0) -> Outcome[T]:
     if is_silent:
         return Outcome("it sleeps for ever")
     if os.WIFSIGNALED(status):
-        return Outcome(_signal(os.WTERMSIG(status)))
+        return Outcome(signal_name(os.WTERMSIG(status)))
     return Outcome(f"exit status {os.WEXITSTATUS(status)}")
 
 
@@ -106,7 +106,8 @@ def _be_the_copy(act: Callable[[], Any], answers: int, cpu_seconds: float) -> No
         os._exit(1)
 
 
-def _signal(number: int) -> str:
+def signal_name(number: int) -> str:
+    """As `SIGSEGV`."""
     try:
         return signal.Signals(number).name
     except ValueError:  # of the many for real time

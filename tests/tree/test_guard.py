@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Code under test that takes the process along is a verdict with a schedule, and the share is gone on with."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +166,16 @@ class TestOfTrees:
         assert result.exit_status == 1
         assert result.schedules == 4
         assert deaths(result)[0].first_at_schedule == 0
+
+    def test_explore_outlives_it_and_says_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        version = patched(archive("6.1", monkeypatch), tmp_path, TOGETHER.format(2, "sv_leave(0)"), EXIT)
+        command = [sys.executable, "-m", "stressvmap", "explore", "--version", version, "--points", "marked", "--json"]
+        command += ["--ops", "map 0 4; unmap 0 | map 1 4; unmap 1"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 4
+        told = "the code under test ended the process (exit status 0); `stressvmap stress` tells by which schedule"
+        assert json.loads(done.stdout)["inconclusive"] == [told]
+        assert done.stderr.splitlines()[-1] == f"stressvmap: {told}"
 
     def test_a_process_that_somebody_else_killed_is_told_of_and_what_it_ran_is_not_lost(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
