@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -15,7 +15,6 @@ from stressvmap.runtime.task import Task
 from stressvmap.scenario import Scenario
 from stressvmap.sched.random import RandomStrategy
 from stressvmap.sched.replay import ReplayStrategy
-from stressvmap.stress.guard import Guard
 from stressvmap.stress.subject import DecidedRuntime, Version, make_backend, make_runtime
 from stressvmap.tree.backend import Many, TreeBackend, TreeRuntime
 
@@ -121,9 +120,14 @@ class Executor:
         strategy.check_used_up(done.points)
         return done
 
-    def calibrate(self, strategy: Strategy, programs: Sequence[Program], guard: Guard | None = None) -> None:
-        """Tell `strategy` how long the first of `programs` are, if it wants to know. With a guard, those that the
-        process would not survive are left out.
+    def calibrate(
+        self,
+        strategy: Strategy,
+        programs: Sequence[Program],
+        is_fatal: Callable[[Callable[[], object]], object] = lambda attempt: False,
+    ) -> None:
+        """Tell `strategy` how long the first of `programs` are, if it wants to know. Those of which `is_fatal` says so
+        are left out.
         """
         if not strategy.calibration:
             return
@@ -131,7 +135,7 @@ class Executor:
         lengths = []
         for number, program in enumerate(programs[: strategy.calibration]):
             attempt = partial(self.run_unseen, program, walk, execution=number)
-            if guard is None or not guard.try_in_copy(attempt):
+            if not is_fatal(attempt):
                 lengths.append(attempt().points)
         strategy.calibrate(lengths or [LENGTH])
 

@@ -20,18 +20,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from select import select
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from stressvmap.journal.events import BUG, STOPPED
 from stressvmap.journal.journal import DEATH, DIED_OF
+from stressvmap.program import Program
 from stressvmap.runtime.runtime import INTERRUPTED
 from stressvmap.runtime.strategy import Schedule, Strategy
 from stressvmap.sched.replay import ReplayStrategy
+from stressvmap.stress.execution import Execution, Executor
 from stressvmap.tree.backend import Standing, TreeBackend
-
-if TYPE_CHECKING:
-    from stressvmap.program import Program
-    from stressvmap.stress.execution import Execution, Executor
 
 DIED: Final = "died"
 """Why such an execution ended."""
