@@ -219,8 +219,7 @@ def _git_environment() -> dict[str, str]:
 def _read_archive(archive: Path, say: Callable[[str], None]) -> tuple[dict[str, bytes], Container[str]]:
     kept = cache.extractions() / _archive_key(archive)
     if not kept.is_dir():
-        say(f"reading {archive}, once")
-        files, names = _extract(archive)
+        files, names = _extract(archive, say)
         if all(name in files for name in _NEEDED):
             _keep(kept, files, names)
         return files, frozenset(names)
@@ -236,7 +235,7 @@ def _archive_key(archive: Path) -> str:
     return hashlib.sha256(made_of.encode()).hexdigest()[:32]
 
 
-def _extract(archive: Path) -> tuple[dict[str, bytes], list[str]]:
+def _extract(archive: Path, say: Callable[[str], None]) -> tuple[dict[str, bytes], list[str]]:
     """Candidates and header names, by one pass to the end: what checks that the archive is whole stands there."""
     found: dict[str, dict[str, bytes]] = {}
     headers: dict[str, list[str]] = {}
@@ -245,6 +244,8 @@ def _extract(archive: Path) -> tuple[dict[str, bytes], list[str]]:
         with _decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 members += 1
+                if members == 1:
+                    say(f"reading {archive}, once")
                 for root, name in _readings(member.name):
                     if _HEADER.match(name):
                         headers.setdefault(root, []).append(name)

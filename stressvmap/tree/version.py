@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -35,6 +36,7 @@ KNOWN: Final = "known"
 RACES: Final = "races"
 _PATHS: Final = frozenset({PATCH, KNOWN, RACES})
 _EXAMPLES: Final = "patch=FILE, points=all|marked, cc=gcc|clang, known=FILE, races=FILE"
+_MEANT_AS_OPTION: Final = re.compile(r"[,;:& ](patch|points|cc|known|races)=")
 _CHOICES: Final = {POINTS: (ALL, MARKED), COMPILER: ("gcc", "clang")}
 
 _VMALLOC: Final = "mm/vmalloc.c"
@@ -72,6 +74,11 @@ def _split(name: str) -> tuple[str, list[tuple[str, str]]]:
     path, _, query = name.removeprefix(PREFIX).partition("?")
     if not path:
         raise ConfigError(f"version {name!r}: names no tree: tree:PATH, tree:PATH@REV or tree:linux-source-X.tar.xz")
+    if _MEANT_AS_OPTION.search(path) and not Path(path).expanduser().exists():
+        raise ConfigError(
+            f"version {name!r}: there is no such tree; options stand behind a question mark: "
+            "tree:PATH?cc=clang&points=marked"
+        )
     options = []
     for part in filter(None, query.split("&")):
         key, _, value = part.partition("=")
