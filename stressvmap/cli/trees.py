@@ -15,7 +15,7 @@ from stressvmap.cli.output import complain
 from stressvmap.errors import HarnessError, StressVmapError
 from stressvmap.scenario import Scenario
 from stressvmap.stress import subject
-from stressvmap.stress.guard import signal_name
+from stressvmap.stress.guard import fork, signal_name
 from stressvmap.tree.version import TreeVersion
 
 
@@ -47,7 +47,7 @@ def outlive(act: Callable[[], int], given_up: int) -> int | str:
     sys.stderr.flush()
     answers, answer = os.pipe()
     lives, life = os.pipe()
-    process = os.fork()
+    process = fork()
     if process == 0:
         os.close(life)
         threading.Thread(target=_end_with, args=(lives,), daemon=True).start()

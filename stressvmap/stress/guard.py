@@ -14,6 +14,7 @@ import os
 import pickle
 import resource
 import signal
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ def in_copy(act: Callable[[], T], points: int = 0) -> Outcome[T]:
     `points`: scheduling points that it makes at most.
     """
     ours, theirs = os.pipe()
-    process = os.fork()
+    process = fork()
     if process == 0:
         _be_the_copy(act, theirs, CPU_SECONDS + CPU_SECONDS_A_POINT * points)
     os.close(theirs)
@@ -80,6 +81,13 @@ def in_copy(act: Callable[[], T], points: int = 0) -> Outcome[T]:
     if os.WIFSIGNALED(status):
         return Outcome(signal_name(os.WTERMSIG(status)))
     return Outcome(f"exit status {os.WEXITSTATUS(status)}")
+
+
+def fork() -> int:
+    """os.fork, without Python's word about threads: those of this package hold no lock that a copy would want."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 _WELL: Final = b"that was all"
