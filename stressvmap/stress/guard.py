@@ -9,6 +9,7 @@ death is known: up to there it can be run and told like any other, and its sched
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import os
 import pickle
@@ -44,6 +45,9 @@ FIRST_LIMIT: Final = 1024
 """Points after which the first of the further copies is given up."""
 _TWICE: Final = 2
 """A run may leave behind what only the next one dies of."""
+
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None)
 
 T = TypeVar("T")
 
@@ -98,6 +102,8 @@ def _be_the_copy(act: Callable[[], Any], answers: int, cpu_seconds: float) -> No
     try:
         told = pickle.dumps(None)
         with suppress(BaseException):  # what it raises, it raises in the original as well
+            with suppress(AttributeError):  # on Linux: a copy that hangs does not outlive who waits for it
+                _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
             faulthandler.disable()
             _limit(resource.RLIMIT_CPU, int(cpu_seconds))
             _limit(resource.RLIMIT_CORE, 0)

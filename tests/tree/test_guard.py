@@ -68,6 +68,24 @@ def test_how_a_copy_ends_is_told(act: Callable[[], object], how: str) -> None:
     assert in_copy(act).how == how
 
 
+def test_a_copy_that_hangs_does_not_outlive_who_waits_for_it() -> None:
+    told, tell = os.pipe()
+
+    def hang() -> None:
+        os.write(tell, b"x")
+        time.sleep(20)
+
+    waiting = os.fork()
+    if waiting == 0:
+        in_copy(hang)
+        os._exit(0)
+    os.close(tell)
+    assert os.read(told, 1) == b"x"
+    os.kill(waiting, signal.SIGKILL)
+    os.waitpid(waiting, 0)
+    assert os.read(told, 1) == b"", "nobody holds the other end any more"
+
+
 def test_what_a_copy_raises_is_no_death_for_it_is_raised_here_as_well() -> None:
     assert in_copy(lambda: 1 // 0).how == ""
 
