@@ -64,7 +64,8 @@ def test_a_copy_tells_what_it_found_and_changes_nothing_here() -> None:
         (lambda: time.sleep(1000), "it sleeps for ever"),
     ],
 )
-def test_how_a_copy_ends_is_told(act: Callable[[], object], how: str) -> None:
+def test_how_a_copy_ends_is_told(act: Callable[[], object], how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "ASLEEP_LOOKS", 4)
     assert in_copy(act).how == how
 
 
@@ -91,14 +92,14 @@ def test_what_a_copy_raises_is_no_death_for_it_is_raised_here_as_well() -> None:
 
 
 def test_a_copy_that_spins_is_ended_by_its_processor_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "CPU_SECONDS", 1.0)
+    monkeypatch.setattr(guard, "CPU_SECONDS", 0.5)
+    monkeypatch.setattr(guard, "CPU_SECONDS_A_POINT", 0.1)
 
     def spin() -> None:
         while True:
             pass
 
-    assert in_copy(spin).how == "SIGXCPU"
-    assert in_copy(spin, points=10_000).how == "SIGXCPU"
+    assert in_copy(spin, points=5).how == "SIGXCPU"
 
 
 def test_a_copy_that_takes_its_time_over_much_is_waited_for() -> None:
