@@ -216,7 +216,7 @@ class Vmalloc:
         self.machine.runtime.note(("online",), LOOKS)
         bits = len(self.machine.online).bit_length()
         if self.lazy_max:
-            return self.lazy_max * bits // self._online_bits
+            return max(1, self.lazy_max * bits // self._online_bits)  # the kernel's is never 0
         return bits * ((32 << 20) // PAGE_SIZE)
 
     def register_vmap_purge_notifier(self, notifier: Callable[[], int]) -> None:

@@ -189,6 +189,13 @@ def test_lazy_max_pages_follows_the_cpus_that_are_online_now() -> None:
     assert backend.vmalloc.lazy_max_pages() == 8192
 
 
+@pytest.mark.parametrize(("lazy_max", "pages"), [(1, 1), (2, 1), (24, 12)])
+def test_a_scenarios_own_lazy_max_follows_them_too_and_is_never_0(lazy_max: int, pages: int) -> None:
+    backend = ModelBackend(V6_4, scenario(cpus=2, lazy_max=lazy_max), SequentialRuntime())
+    backend.machine.set_online(1, False)
+    assert backend.vmalloc.lazy_max_pages() == pages
+
+
 # -- vmalloc ----------------------------------------------------------------------------------------------------------
 
 
