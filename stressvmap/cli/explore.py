@@ -141,7 +141,7 @@ def explore(
         checks=tuple(check or ()),
     )
     spec.validate()
-    prepare(spec.version, spec.scenario, is_quiet=quiet)
+    prepare([(spec.version, spec.scenario)], is_quiet=quiet)
 
     def run() -> int:
         return _explore(spec, seconds, schedules, jobs, state, out, stall_seconds, is_json=json, is_quiet=quiet)

@@ -85,8 +85,9 @@ def replay(
     then: Strategy | None = None
     if prefix:
         then = FollowStrategy() if strategy is None else make_strategy(strategy, saved.seed)
-    prepare(version or saved.version, saved.scenario, is_quiet=quiet)
-    told = _run(saved, subject.absolute(version, Path.cwd()) if version else "", then, stall_seconds, json)
+    other = subject.absolute(version, Path.cwd()) if version else ""
+    prepare([(other or saved.version, saved.scenario)], is_quiet=quiet)
+    told = _run(saved, other, then, stall_seconds, json)
     data = _object(told, schedule)
     if out is not None:
         _keep(told, run_folder.create(COMMAND, out), data)

@@ -64,7 +64,7 @@ def shrink(
     target = output or schedule.with_name(schedule.name.removesuffix(".json") + SUFFIX)
     if target.exists() and target.samefile(schedule):
         raise ConfigError(f"--output {target}: is the file to shrink, which is not to be lost")
-    prepare(saved.version, saved.scenario, is_quiet=quiet)
+    prepare([(saved.version, saved.scenario)], is_quiet=quiet)
     progress = _Progress(target, is_quiet=quiet)
 
     def give_up(where: str) -> None:

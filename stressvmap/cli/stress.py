@@ -105,8 +105,7 @@ def stress(
     }
     resolved = _resolve(config, given, scenario, opt.limits_of(limit))
     resolved.validate()
-    for spec in resolved.specs():
-        prepare(spec.version, spec.scenario, is_quiet=quiet)
+    prepare(((spec.version, spec.scenario) for spec in resolved.specs()), is_quiet=quiet)
     folder = run_folder.create(COMMAND, out)
     log_to(folder)
     write_atomically(folder / CONFIG_FILE, resolved.to_toml())

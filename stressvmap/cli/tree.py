@@ -16,7 +16,7 @@ from stressvmap.cli.output import complain, print_object, print_raw, start_log
 from stressvmap.errors import ConfigError
 from stressvmap.result import SCHEMA
 from stressvmap.tree import cache, doctor, fetch
-from stressvmap.tree.build import TreeSpec, find_or_make, plan
+from stressvmap.tree.build import TreeSpec, find_or_make, nothing, plan
 from stressvmap.tree.cache import BuiltTree
 from stressvmap.tree.options import BuildOptions
 
@@ -98,7 +98,7 @@ def build(
         stressvmap tree build ~/linux@v6.12 --block-bits 64
     """
     start_log(verbose, is_quiet=quiet)
-    say = _silent if quiet else complain
+    say = nothing if quiet else complain
     options = BuildOptions(
         block_bits=block_bits,
         max_alloc=_given(max_alloc, "--max-alloc"),
@@ -221,7 +221,7 @@ def fetch_command(
     """
     start_log(verbose, is_quiet=quiet)
     packages = [fetch.package_name(name) for name in names] if names else list(fetch.PACKAGES)
-    fetched = fetch.fetch(list(dict.fromkeys(packages)), _silent if quiet else complain)
+    fetched = fetch.fetch(list(dict.fromkeys(packages)), nothing if quiet else complain)
     if json:
         told = [
             {"package": one.package, "version": one.version, "archive": str(one.archive), "new": one.is_new}
@@ -233,10 +233,6 @@ def fetch_command(
             how = "fetched" if one.is_new else "there already"
             print_raw([f"{one.package} {one.version}: {how}, {one.archive}"])
     return 0
-
-
-def _silent(_line: str) -> None:
-    """For --quiet."""
 
 
 def _given(value: int | None, option: str) -> int:

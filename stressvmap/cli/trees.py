@@ -7,34 +7,31 @@ import os
 import pickle
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from stressvmap.cli.output import complain
 from stressvmap.errors import HarnessError, StressVmapError
 from stressvmap.scenario import Scenario
 from stressvmap.stress import subject
-from stressvmap.stress.guard import fork, signal_name
+from stressvmap.stress.guard import end_with_parent, ended, fork
+from stressvmap.tree.build import nothing
 from stressvmap.tree.version import TreeVersion
 
 
-def prepare(name: str, scenario: Scenario, *, is_quiet: bool) -> None:
-    """Build the version for the scenario, if it is a tree; a user is told what takes long, and what the build noted.
-
-    Raises ConfigError (BuildError) where it does not build.
+def prepare(subjects: Iterable[tuple[str, Scenario]], *, is_quiet: bool) -> None:
+    """Build the versions among (version, scenario) that are trees; a user is told what takes long, and once what the
+    builds noted. Raises ConfigError (BuildError) where one does not build.
     """
-    version = subject.load(name)
-    if not isinstance(version, TreeVersion):
-        return
-    scenario.validate()
-    say = _silent if is_quiet else complain
-    for note in version.built_for(scenario, say)[0].notes:
+    say = nothing if is_quiet else complain
+    noted: dict[str, None] = {}
+    for name, scenario in subjects:
+        version = subject.load(name)
+        if isinstance(version, TreeVersion):
+            scenario.validate()
+            noted.update(dict.fromkeys(version.built_for(scenario, say)[0].notes))
+    for note in noted:
         say(f"note: {note}")
-
-
-def _silent(_message: str) -> None:
-    return None
 
 
 def outlive(act: Callable[[], int], given_up: int) -> int | str:
@@ -46,33 +43,26 @@ def outlive(act: Callable[[], int], given_up: int) -> int | str:
     sys.stdout.flush()
     sys.stderr.flush()
     answers, answer = os.pipe()
-    lives, life = os.pipe()
     process = fork()
     if process == 0:
-        os.close(life)
-        threading.Thread(target=_end_with, args=(lives,), daemon=True).start()
+        end_with_parent()
         _be_outlived(act, answer)
     os.close(answer)
-    os.close(lives)
-    before = {number: signal.signal(number, lambda n, _: os.kill(process, n)) for number in (signal.SIGTERM,)}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
+    on_term = signal.signal(signal.SIGTERM, lambda number, _: os.kill(process, number))
+    on_int = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
     try:
         with os.fdopen(answers, "rb") as file:
             told = file.read()
-        status = os.waitpid(process, 0)[1]
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(life)
+        signal.signal(signal.SIGTERM, on_term)
+        signal.signal(signal.SIGINT, on_int)
     if told:
         value = pickle.loads(told)
         if isinstance(value, StressVmapError):
             raise value
         return int(value)
-    if os.WIFSIGNALED(status):
-        return signal_name(os.WTERMSIG(status))
-    code = os.WEXITSTATUS(status)
-    return code if code == given_up else f"exit status {code}"
+    return code if code == given_up else ended(code)
 
 
 def _be_outlived(act: Callable[[], int], answer: int) -> None:
@@ -89,9 +79,3 @@ def _be_outlived(act: Callable[[], int], answer: int) -> None:
         os.write(answer, pickle.dumps(value))
     finally:
         os._exit(1)
-
-
-def _end_with(lives: int) -> None:
-    """When nobody holds the other end any more, the process that waits is gone."""
-    os.read(lives, 1)
-    os._exit(1)

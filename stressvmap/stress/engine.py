@@ -200,10 +200,7 @@ class Engine:
         self._is_calibrated = True
         spec = self.spec
         programs = [draw(spec.scenario, spec.seed, number) for number in range(self.strategy.calibration)]
-        if self.guard is None:
-            executor.calibrate(self.strategy, programs)
-        else:
-            executor.calibrate(self.strategy, programs, self.guard.try_in_copy)
+        executor.calibrate(self.strategy, programs, None if self.guard is None else self.guard.try_in_copy)
 
     def is_over(self, started: float) -> bool:
         """Whether a budget of this share is used up."""

@@ -124,7 +124,7 @@ class Executor:
         self,
         strategy: Strategy,
         programs: Sequence[Program],
-        is_fatal: Callable[[Callable[[], object]], object] = lambda attempt: False,
+        is_fatal: Callable[[Callable[[], object]], object] | None = None,
     ) -> None:
         """Tell `strategy` how long the first of `programs` are, if it wants to know. Those of which `is_fatal` says so
         are left out.
@@ -135,7 +135,7 @@ class Executor:
         lengths = []
         for number, program in enumerate(programs[: strategy.calibration]):
             attempt = partial(self.run_unseen, program, walk, execution=number)
-            if not is_fatal(attempt):
+            if is_fatal is None or not is_fatal(attempt):
                 lengths.append(attempt().points)
         strategy.calibrate(lengths or [LENGTH])
 

@@ -82,9 +82,7 @@ def in_copy(act: Callable[[], T], points: int = 0) -> Outcome[T]:
         return Outcome("", pickle.loads(answer[: -len(_WELL)]))
     if is_silent:
         return Outcome("it sleeps for ever")
-    if os.WIFSIGNALED(status):
-        return Outcome(signal_name(os.WTERMSIG(status)))
-    return Outcome(f"exit status {os.WEXITSTATUS(status)}")
+    return Outcome(ended(os.waitstatus_to_exitcode(status)))
 
 
 def fork() -> int:
@@ -102,8 +100,7 @@ def _be_the_copy(act: Callable[[], Any], answers: int, cpu_seconds: float) -> No
     try:
         told = pickle.dumps(None)
         with suppress(BaseException):  # what it raises, it raises in the original as well
-            with suppress(AttributeError):  # on Linux: a copy that hangs does not outlive who waits for it
-                _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+            end_with_parent()
             faulthandler.disable()
             _limit(resource.RLIMIT_CPU, int(cpu_seconds))
             _limit(resource.RLIMIT_CORE, 0)
@@ -118,12 +115,20 @@ def _be_the_copy(act: Callable[[], Any], answers: int, cpu_seconds: float) -> No
         os._exit(1)
 
 
-def signal_name(number: int) -> str:
-    """As `SIGSEGV`."""
+def end_with_parent() -> None:
+    """On Linux: what hangs does not outlive who waits for it."""
+    with suppress(AttributeError):
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def ended(code: int) -> str:
+    """How a process ended: `SIGSEGV` for -11, `exit status 3` for 3."""
+    if code >= 0:
+        return f"exit status {code}"
     try:
-        return signal.Signals(number).name
+        return signal.Signals(-code).name
     except ValueError:  # of the many for real time
-        return f"signal {number}"
+        return f"signal {-code}"
 
 
 def _limit(what: int, most: int) -> None:

@@ -66,11 +66,11 @@ class Plan:
     name: str
 
 
-def _nothing(_line: str) -> None:
+def nothing(_line: str) -> None:
     """Says nothing."""
 
 
-def plan(spec: TreeSpec, say: Callable[[str], None] = _nothing) -> Plan:
+def plan(spec: TreeSpec, say: Callable[[str], None] = nothing) -> Plan:
     """Read the tree, apply the patches, find compiler and headers; nothing is compiled. Raises ConfigError."""
     options = spec.options.resolved()
     found = compiler.find(options.cc)
@@ -96,7 +96,7 @@ def plan(spec: TreeSpec, say: Callable[[str], None] = _nothing) -> Plan:
     return Plan(spec, sources, patched, resolved, found, shim, inputs, digest, name)
 
 
-def build(spec: TreeSpec, say: Callable[[str], None] = _nothing) -> BuiltTree:
+def build(spec: TreeSpec, say: Callable[[str], None] = nothing) -> BuiltTree:
     """The tree's library: out of the cache if it was built from the same before, else built now; `say` is told then.
 
     Raises ConfigError: no tree, no such revision, a patch that does not apply; BuildError: it does not compile.
@@ -104,7 +104,7 @@ def build(spec: TreeSpec, say: Callable[[str], None] = _nothing) -> BuiltTree:
     return find_or_make(plan(spec, say), say)
 
 
-def find_or_make(made: Plan, say: Callable[[str], None] = _nothing) -> BuiltTree:
+def find_or_make(made: Plan, say: Callable[[str], None] = nothing) -> BuiltTree:
     """What `build` does with a plan."""
     found = cache.find(made.digest)
     if found is not None:

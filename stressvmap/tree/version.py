@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stressvmap.errors import ConfigError
 from stressvmap.known import ALWAYS, RARE, Known
 from stressvmap.scenario import Scenario
-from stressvmap.tree.build import Plan, TreeSpec, build, plan
+from stressvmap.tree.build import Plan, TreeSpec, build, nothing, plan
 from stressvmap.tree.cache import BuiltTree
 from stressvmap.tree.options import PAGE_SHIFT_MAX, BuildOptions
 from stressvmap.tree.sources import PREFIX
@@ -147,9 +147,7 @@ class TreeVersion:
             self._plan = plan(self.spec)
         return self._plan
 
-    def built_for(
-        self, scenario: Scenario, say: Callable[[str], None] = lambda line: None
-    ) -> tuple[BuiltTree, int, int]:
+    def built_for(self, scenario: Scenario, say: Callable[[str], None] = nothing) -> tuple[BuiltTree, int, int]:
         """The library for a scenario's geometry, its PAGE_SHIFT, and by how much vmap_lazy_nr is to be raised at boot
         so that the drain begins where the scenario says; `say` is told of what takes long. Raises ConfigError if it
         does not build.
